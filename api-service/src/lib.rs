@@ -1,0 +1,1 @@
+//! REST API of the stock trading service.

@@ -1,0 +1,3 @@
+//! REST API of the stock trading service.
+
+fn main() {}

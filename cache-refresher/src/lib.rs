@@ -1,0 +1,1 @@
+//! Crawls the vendor into DynamoDB, once per tick.

@@ -1,0 +1,3 @@
+//! Crawls the vendor into DynamoDB, once per tick.
+
+fn main() {}

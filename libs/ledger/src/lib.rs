@@ -1,0 +1,1 @@
+//! PostgreSQL: orders, holdings, events, reports, keys.

@@ -1,0 +1,1 @@
+//! Market data: vendor client and snapshot store.

@@ -1,0 +1,1 @@
+//! Reconciles FuseTradingService resources into running workloads.

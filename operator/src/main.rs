@@ -1,0 +1,3 @@
+//! Reconciles FuseTradingService resources into running workloads.
+
+fn main() {}

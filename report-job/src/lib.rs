@@ -1,0 +1,1 @@
+//! One daily report, one delivery, then exit.

@@ -1,0 +1,3 @@
+//! One daily report, one delivery, then exit.
+
+fn main() {}

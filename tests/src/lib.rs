@@ -1,0 +1,1 @@
+//! Starts real backends and a real cluster, and tests that cross processes.

@@ -1,0 +1,1 @@
+//! The stock vendor, deterministic, with faults on demand.

@@ -1,0 +1,3 @@
+//! The stock vendor, deterministic, with faults on demand.
+
+fn main() {}

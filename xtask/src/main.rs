@@ -1,0 +1,3 @@
+//! Developer commands: up, down, dev, test, bench, soak, lint, generate.
+
+fn main() {}
