@@ -1,0 +1,577 @@
+//! Child processes that never outlive the test: killed by their own pid on drop, and by the kernel (`PR_SET_PDEATHSIG`, set through
+//! util-linux `setpriv`) when the test process ends in any other way: Ctrl-C, panic, `process::exit`, SIGKILL.
+//!
+//! The death signal follows the *thread* that forked, not the process, so all children are started by one thread that never ends.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::{rundir, wait};
+
+/// Lines of a child's log that an error message shows.
+const LOG_TAIL_LINES: usize = 40;
+
+/// What is to be started; see [`Proc::build`].
+pub struct ProcBuilder {
+    name: String,
+    program: PathBuf,
+    args: Vec<OsString>,
+    envs: Vec<(OsString, OsString)>,
+    env_clear: bool,
+    dir: Option<PathBuf>,
+    user: Option<(u32, u32)>,
+    log: Option<PathBuf>,
+    death_signal: Signal,
+    detached: bool,
+}
+
+impl ProcBuilder {
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, args: I) -> Self {
+        self.args.extend(args.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.envs
+            .push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn envs<I, K, V>(self, envs: I) -> Self
+    where
+        I: IntoIterator<Item = (K, V)>,
+        K: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        envs.into_iter().fold(self, |builder, (k, v)| builder.env(k, v))
+    }
+
+    /// Start from an empty environment instead of ours.
+    #[must_use]
+    pub fn env_clear(mut self) -> Self {
+        self.env_clear = true;
+        self
+    }
+
+    #[must_use]
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// Run as this user and group (needs root). Supplementary groups are dropped.
+    #[must_use]
+    pub fn user(mut self, uid: u32, gid: u32) -> Self {
+        self.user = Some((uid, gid));
+        self
+    }
+
+    /// Where stdout and stderr go, appended; otherwise a file in the run directory.
+    #[must_use]
+    pub fn log_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.log = Some(path.into());
+        self
+    }
+
+    /// What the kernel sends when our process is gone. Default SIGKILL; a stopped child obeys nothing milder.
+    #[must_use]
+    pub fn death_signal(mut self, signal: Signal) -> Self {
+        self.death_signal = signal;
+        self
+    }
+
+    /// Let the child outlive us, in a session of its own: for `xtask up` only. Keep its [`Proc::record`] to stop it later.
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        self.detached = true;
+        self
+    }
+
+    fn command(&self, log: &Path) -> Result<Command> {
+        let wrapper = if self.detached && self.user.is_none() {
+            find_program("setsid", "util-linux", &[])?
+        } else {
+            find_program("setpriv", "util-linux", &[])?
+        };
+        let mut command = Command::new(wrapper);
+        if !self.detached {
+            command.args(["--pdeathsig", signal_name(self.death_signal)]);
+            // A group of its own: Ctrl-C reaches only us, and we stop the children in order.
+            command.process_group(0);
+        }
+        if let Some((uid, gid)) = self.user {
+            command.arg(format!("--reuid={uid}"));
+            command.arg(format!("--regid={gid}"));
+            command.arg("--clear-groups");
+        }
+        command.arg("--").arg(&self.program).args(&self.args);
+        if self.env_clear {
+            command.env_clear();
+        }
+        command.envs(self.envs.iter().map(|(k, v)| (k, v)));
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        let out = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("open log file {}", log.display()))?;
+        command.stdin(Stdio::null());
+        command.stderr(out.try_clone().context("clone log handle")?);
+        command.stdout(out);
+        Ok(command)
+    }
+
+    /// Starts the child; returns as soon as it is forked.
+    ///
+    /// # Errors
+    /// When the program or `setpriv` is missing, or the log file cannot be written.
+    pub fn start(self) -> Result<Proc> {
+        if !self.program.exists() {
+            bail!("{}: {} does not exist", self.name, self.program.display());
+        }
+        let log = match &self.log {
+            Some(path) => path.clone(),
+            None => rundir::unique_path(&self.name, "log")?,
+        };
+        let log_starts_at = std::fs::metadata(&log).map_or(0, |meta| meta.len());
+        let command = self.command(&log)?;
+        let child = spawn_from_keeper(command)
+            .with_context(|| format!("start {} ({})", self.name, self.program.display()))?;
+        Ok(Proc {
+            name: self.name,
+            pid: child.id(),
+            detached: self.detached,
+            child: Mutex::new(child),
+            log,
+            log_starts_at,
+        })
+    }
+}
+
+/// A running (or ended) child with its own log file. Killed and reaped on drop, unless detached.
+#[derive(Debug)]
+pub struct Proc {
+    name: String,
+    pid: u32,
+    detached: bool,
+    child: Mutex<Child>,
+    log: PathBuf,
+    log_starts_at: u64,
+}
+
+impl Proc {
+    /// `name` is for messages and the log file; `program` an existing path (see [`find_program`]).
+    #[must_use]
+    pub fn build(name: &str, program: impl Into<PathBuf>) -> ProcBuilder {
+        ProcBuilder {
+            name: name.to_owned(),
+            program: program.into(),
+            args: Vec::new(),
+            envs: Vec::new(),
+            env_clear: false,
+            dir: None,
+            user: None,
+            log: None,
+            death_signal: Signal::SIGKILL,
+            detached: false,
+        }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    #[must_use]
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// Everything that this child has printed so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        let from = usize::try_from(self.log_starts_at).unwrap_or(0);
+        String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned()
+    }
+
+    /// The last lines of the log, for error messages.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        tail(&self.log(), LOG_TAIL_LINES)
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it ended; `None` while it runs.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.child().try_wait().ok().flatten()
+    }
+
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.exit_status().is_none()
+    }
+
+    /// Identifies this child beyond its pid, so that a later process can stop it safely.
+    ///
+    /// # Errors
+    /// When it is already gone.
+    pub fn record(&self) -> Result<PidRecord> {
+        PidRecord::of(self.pid).with_context(|| format!("{} is gone", self.name))
+    }
+
+    /// Sends a signal to the child alone. Nothing happens when it has ended.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let mut child = self.child();
+        // Not reaped before this point, so the pid is still ours and nobody else's.
+        if child.try_wait().context("look at the child")?.is_some() {
+            return Ok(());
+        }
+        signal::kill(nix_pid(self.pid), signal).with_context(|| format!("send {signal} to {}", self.name))
+    }
+
+    /// Waits for the child's end.
+    ///
+    /// # Errors
+    /// When it still runs after `deadline`.
+    pub fn wait_exit(&self, deadline: Duration) -> Result<ExitStatus> {
+        wait::until(&format!("the end of {}", self.name), deadline, || {
+            self.exit_status()
+        })
+        .map_err(|error| self.explain(error))
+    }
+
+    /// SIGTERM, then SIGKILL when it has not ended within `grace`. Returns how it ended.
+    ///
+    /// # Errors
+    /// When even SIGKILL does not end it within 10 s.
+    pub fn terminate(&self, grace: Duration) -> Result<ExitStatus> {
+        self.stop_with(Signal::SIGTERM, grace)
+    }
+
+    /// Like [`Proc::terminate`] with another first signal.
+    ///
+    /// # Errors
+    /// When even SIGKILL does not end it within 10 s.
+    pub fn stop_with(&self, first: Signal, grace: Duration) -> Result<ExitStatus> {
+        self.signal(first)?;
+        if let Ok(status) = self.wait_exit(grace) {
+            return Ok(status);
+        }
+        self.kill()
+    }
+
+    /// SIGKILL to the child (and to what it left in its process group); returns how it ended.
+    ///
+    /// # Errors
+    /// When it does not end within 10 s.
+    pub fn kill(&self) -> Result<ExitStatus> {
+        {
+            let mut child = self.child();
+            if let Some(status) = child.try_wait().context("look at the child")? {
+                return Ok(status);
+            }
+            if !self.detached {
+                // Our own group (made at the start), and its leader is not reaped: nobody else can be hit.
+                let _ = signal::killpg(nix_pid(self.pid), Signal::SIGKILL);
+            }
+            let _ = child.kill();
+        }
+        self.wait_exit(Duration::from_secs(10))
+    }
+
+    /// Waits until `find` gives something for one line of the log.
+    ///
+    /// # Errors
+    /// When the deadline passes or the child ends first; the message holds the log's tail.
+    pub fn wait_for_line<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        mut find: impl FnMut(&str) -> Option<T>,
+    ) -> Result<T> {
+        self.wait_until(what, deadline, || self.log().lines().find_map(&mut find))
+    }
+
+    /// Waits until `address` accepts connections.
+    ///
+    /// # Errors
+    /// As [`Proc::wait_for_line`].
+    pub fn wait_for_port(&self, address: SocketAddr, deadline: Duration) -> Result<()> {
+        self.wait_until(&format!("{address} to accept"), deadline, || {
+            wait::accepts(address).then_some(())
+        })
+    }
+
+    /// Waits until GET `url` (plain HTTP) answers 2xx.
+    ///
+    /// # Errors
+    /// As [`Proc::wait_for_line`].
+    pub fn wait_for_http(&self, url: &str, deadline: Duration) -> Result<()> {
+        self.wait_until(&format!("{url} to answer 2xx"), deadline, || {
+            crate::background::http_get(url, Duration::from_secs(2))
+                .is_ok_and(|(status, _)| (200..300).contains(&status))
+                .then_some(())
+        })
+    }
+
+    /// Waits for any condition, giving up early when the child ends.
+    ///
+    /// # Errors
+    /// As [`Proc::wait_for_line`].
+    pub fn wait_until<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        mut condition: impl FnMut() -> Option<T>,
+    ) -> Result<T> {
+        let mut ended = None;
+        wait::until(&format!("{}: {what}", self.name), deadline, || {
+            // First look whether it has ended, then at the condition: a child may print its line and end.
+            let status = self.exit_status();
+            if let Some(value) = condition() {
+                return Some(Some(value));
+            }
+            ended = status;
+            status.map(|_| None)
+        })
+        .and_then(|value| {
+            value.ok_or_else(|| {
+                let how = ended.map_or_else(String::new, describe);
+                anyhow!("{} ended ({how}) before {what}", self.name)
+            })
+        })
+        .map_err(|error| self.explain(error))
+    }
+
+    /// Adds the tail of the log to an error.
+    #[must_use]
+    pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        let tail = self.log_tail();
+        error.context(format!(
+            "{} (pid {}); its log {} ends:\n{tail}",
+            self.name,
+            self.pid,
+            self.log.display()
+        ))
+    }
+}
+
+impl Drop for Proc {
+    fn drop(&mut self) {
+        if !self.detached {
+            let _ = self.kill();
+        }
+    }
+}
+
+/// A process known by pid and start time, so that a reused pid is never taken for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PidRecord {
+    pub pid: u32,
+    /// Clock ticks since boot, from /proc/PID/stat.
+    pub started_ticks: u64,
+}
+
+impl PidRecord {
+    /// `None` when no such process runs (a zombie does not run).
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold blanks: count from its end.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        if matches!(fields.next()?, "Z" | "X") {
+            return None;
+        }
+        let started_ticks = fields.nth(18)?.parse().ok()?;
+        Some(Self { pid, started_ticks })
+    }
+
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// SIGTERM, then SIGKILL after `grace`; nothing when it is gone already.
+    ///
+    /// # Errors
+    /// When it survives or the kernel refuses.
+    pub fn stop(self, grace: Duration) -> Result<()> {
+        for (signal, wait_for) in [
+            (Signal::SIGTERM, grace),
+            (Signal::SIGKILL, Duration::from_secs(10)),
+        ] {
+            if !self.is_alive() {
+                return Ok(());
+            }
+            signal::kill(nix_pid(self.pid), signal)
+                .with_context(|| format!("send {signal} to {}", self.pid))?;
+            if wait::until("its end", wait_for, || (!self.is_alive()).then_some(())).is_ok() {
+                return Ok(());
+            }
+        }
+        bail!("process {} survived SIGKILL", self.pid)
+    }
+}
+
+type SpawnRequest = (Command, mpsc::Sender<std::io::Result<Child>>);
+
+/// Forks in the one thread that lives as long as the process.
+fn spawn_from_keeper(command: Command) -> Result<Child> {
+    static KEEPER: OnceLock<Mutex<mpsc::Sender<SpawnRequest>>> = OnceLock::new();
+    let keeper = KEEPER.get_or_init(|| {
+        let (sender, requests) = mpsc::channel::<SpawnRequest>();
+        std::thread::Builder::new()
+            .name("child-keeper".to_owned())
+            .spawn(move || {
+                while let Ok((mut command, answer)) = requests.recv() {
+                    let _ = answer.send(command.spawn());
+                }
+            })
+            .expect("a thread can be started");
+        Mutex::new(sender)
+    });
+    let (answer, answered) = mpsc::channel();
+    keeper
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .send((command, answer))
+        .context("the child-keeper thread is gone")?;
+    Ok(answered.recv().context("the child-keeper thread is gone")??)
+}
+
+/// Finds a program in `extra_dirs`, then in PATH, then in the sbin folders.
+///
+/// # Errors
+/// Names the Debian package and the command that installs it.
+pub fn find_program(program: &str, apt_package: &str, extra_dirs: &[&str]) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+    extra_dirs
+        .iter()
+        .map(PathBuf::from)
+        .chain(std::env::split_paths(&path))
+        .chain(sbin.iter().map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| missing_package(program, apt_package))
+}
+
+/// The one error for a missing system package.
+#[must_use]
+pub fn missing_package(program: &str, apt_package: &str) -> anyhow::Error {
+    anyhow!(
+        "`{program}` is not installed. On Debian or Ubuntu: sudo apt-get install -y --no-install-recommends {apt_package}"
+    )
+}
+
+/// Runs a command to its end, at most `deadline`, and returns what it printed.
+///
+/// # Errors
+/// When it cannot start, exits with another status than 0, or takes too long; the message holds the end of its output.
+pub fn run(command: &mut Command, deadline: Duration) -> Result<Output> {
+    let what = format!("{command:?}");
+    let out = tempfile::tempfile().context("temporary file")?;
+    let err = tempfile::tempfile().context("temporary file")?;
+    command.stdin(Stdio::null());
+    command.stdout(out.try_clone()?);
+    command.stderr(err.try_clone()?);
+    let mut child = command.spawn().with_context(|| format!("start {what}"))?;
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if started.elapsed() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("{what} did not end within {} s", deadline.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let output = Output {
+        status,
+        stdout: read_back(out)?,
+        stderr: read_back(err)?,
+    };
+    if !status.success() {
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{what} ended with {}:\n{}",
+            describe(status),
+            tail(&text, LOG_TAIL_LINES)
+        );
+    }
+    Ok(output)
+}
+
+fn read_back(mut file: File) -> Result<Vec<u8>> {
+    use std::io::{Read, Seek};
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn tail(text: &str, lines_max: usize) -> String {
+    let mut lines = VecDeque::with_capacity(lines_max);
+    for line in text.lines() {
+        if lines.len() == lines_max {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+    Vec::from(lines).join("\n")
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "unknown status".to_owned(),
+    }
+}
+
+fn signal_name(signal: Signal) -> &'static str {
+    signal.as_str().trim_start_matches("SIG")
+}
+
+fn nix_pid(pid: u32) -> Pid {
+    Pid::from_raw(i32::try_from(pid).expect("pids fit 31 bits"))
+}
