@@ -1,1 +1,32 @@
 //! Rules of the stock trading service: money, orders, breaker, report arithmetic; no I/O.
+//!
+//! What must stay true of everything here: it is a function of its arguments (time and randomness are arguments too), and
+//! money is exact: an operation either gives the mathematically exact result or an error, never a rounded figure. The only
+//! two figures that divide, [`average_price`] and [`profit_loss_percent`], are for display and say how they round.
+
+mod amount;
+mod band;
+mod breaker;
+mod exact;
+mod judge;
+mod money;
+mod order;
+mod quote;
+mod reason;
+mod report;
+mod report_time;
+mod symbol;
+mod tally;
+
+pub use amount::{Amount, SignedAmount, Total, average_price, profit_loss_percent};
+pub use band::{Tolerance, ToleranceError};
+pub use breaker::{Breaker, BreakerPolicy, BreakerState, Decision, Permit};
+pub use judge::{OrderPolicy, OrderRequest, QuoteLookup, QuoteUsed, Rejection, judge};
+pub use money::{AmountError, Price, Quantity, decimal_text, number_text};
+pub use order::{Fill, OrderStatus, Outcome, Side, UnknownCode};
+pub use quote::{Quote, Snapshot, SnapshotMeta};
+pub use reason::Reason;
+pub use report::{DailyReport, LineList, Period, ReasonLine, ReportLine, ReportTotals, SymbolLine, compute};
+pub use report_time::{cut_at, latest_due_date};
+pub use symbol::{Symbol, SymbolError};
+pub use tally::{ReportError, Section, Tally};
