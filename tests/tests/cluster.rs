@@ -1,0 +1,4 @@
+//! Tests against real Kubernetes parts: an API server alone, and a whole one-node cluster.
+
+#[path = "cluster/apiserver.rs"]
+mod apiserver;
