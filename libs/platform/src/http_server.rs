@@ -1,0 +1,203 @@
+//! Serves an axum router with limits that hold: connections, time for a request head, idle time, and a stop that no
+//! client can delay.
+//!
+//! hyper's own graceful shutdown waits for ever for a half-sent request head. Here a connection that is not working
+//! on a request when the drain begins is closed after [`LINGER`]; one that is working ends with its answer, or at
+//! the hard stop. A response body still being read [`LINGER`] after its handler returned is cut then, event streams
+//! included: clients of streams reconnect to another replica.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use crate::config::HttpConfig;
+use crate::lifecycle::Shutdown;
+
+/// How long an idle or half-sent connection lives on once draining began.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// Pause after a failed accept: without file descriptors, trying at once would only burn CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bytes of a request head, and of the read buffer of a connection.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// What a server bears.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// For the first request head of a new connection.
+    pub header_read_timeout: Duration,
+    /// For every further request head, idle time included.
+    pub keep_alive: Duration,
+    pub max_connections: usize,
+}
+
+impl From<&HttpConfig> for Limits {
+    fn from(config: &HttpConfig) -> Self {
+        Self {
+            header_read_timeout: config.header_read_timeout,
+            keep_alive: config.keep_alive,
+            max_connections: config.max_connections,
+        }
+    }
+}
+
+/// Binds a port and logs `{"message":"{what} listening","address":"127.0.0.1:1234"}`, so that port 0 can be used.
+///
+/// # Errors
+/// The address, and why it cannot be bound.
+pub async fn bind(listen: SocketAddr, what: &str) -> io::Result<TcpListener> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}"));
+    let listener = TcpListener::bind(listen).await.map_err(named)?;
+    let address = listener.local_addr()?;
+    tracing::info!(address = %address, "{what} listening");
+    Ok(listener)
+}
+
+/// Serves until the drain is done or the hard stop comes, whichever is first. Handlers find the peer's address as
+/// `ConnectInfo<SocketAddr>`.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown, limits: Limits) {
+    let permits = Arc::new(Semaphore::new(limits.max_connections));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.drain.cancelled() => break,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer, permit)) => {
+                let connection = connection(stream, peer, router.clone(), shutdown.clone(), limits.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "connection not accepted"
+                );
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Closed at once, so that new clients are refused and go elsewhere instead of waiting in the backlog.
+    drop(listener);
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = shutdown.hard.cancelled() => {}
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    // Small answers must not wait for the acknowledgement of the one before.
+    stream.set_nodelay(true)?;
+    Ok((stream, peer, permit))
+}
+
+/// What the connection's task needs to know of its requests.
+#[derive(Default)]
+struct Progress {
+    any_head: AtomicBool,
+    in_handler: AtomicUsize,
+}
+
+/// Counts a request out again even when its future is dropped.
+struct InHandler(Arc<Progress>);
+
+impl InHandler {
+    fn enter(progress: &Arc<Progress>) -> Self {
+        progress.any_head.store(true, Ordering::Relaxed);
+        progress.in_handler.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(progress))
+    }
+}
+
+impl Drop for InHandler {
+    fn drop(&mut self) {
+        self.0.in_handler.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shutdown: Shutdown, limits: Limits) {
+    let progress = Arc::new(Progress::default());
+    let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+        let in_handler = InHandler::enter(&progress);
+        let router = router.clone();
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            let answer = router.oneshot(request).await;
+            drop(in_handler);
+            answer
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.keep_alive)
+        .max_buf_size(HEAD_BYTES_MAX);
+    let mut served = pin!(
+        builder
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+    );
+
+    // First head, or a first end.
+    tokio::select! {
+        biased;
+        _ = served.as_mut() => return,
+        () = shutdown.drain.cancelled() => {}
+        () = head_missing(&progress, limits.header_read_timeout) => return,
+    }
+    served.as_mut().graceful_shutdown();
+    tokio::select! {
+        // Errors here are the client's: a reset, a malformed head, which hyper has answered.
+        _ = served.as_mut() => {}
+        () = shutdown.hard.cancelled() => {}
+        () = idle_for(&progress, LINGER) => {}
+    }
+}
+
+/// Ends when the time for the first head is over without one; never, if it came.
+async fn head_missing(progress: &Progress, within: Duration) {
+    tokio::time::sleep(within).await;
+    if progress.any_head.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Ends once no handler has been at work for `linger`.
+async fn idle_for(progress: &Progress, linger: Duration) {
+    loop {
+        tokio::time::sleep(linger).await;
+        if progress.in_handler.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+    }
+}
