@@ -145,7 +145,9 @@ impl Breaker {
         }
         match self.state {
             BreakerState::Closed => Breaker { failures: 0, ..self },
+            // The epoch moves on, so that a result told twice counts once.
             BreakerState::HalfOpen if self.successes + 1 < policy.probes_to_close => Breaker {
+                epoch: self.epoch + 1,
                 successes: self.successes + 1,
                 probe_since: None,
                 ..self
@@ -194,13 +196,13 @@ impl Breaker {
 
     /// The call was given up without a result, for example cancelled before it was sent: frees the place of a probe.
     pub fn on_abandoned(self, permit: Permit) -> Breaker {
-        if permit.epoch != self.epoch {
-            self
-        } else {
-            Breaker {
-                probe_since: None,
-                ..self
-            }
+        if permit.epoch != self.epoch || self.state != BreakerState::HalfOpen {
+            return self;
+        }
+        Breaker {
+            epoch: self.epoch + 1,
+            probe_since: None,
+            ..self
         }
     }
 

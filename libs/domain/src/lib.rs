@@ -29,4 +29,7 @@ pub use reason::Reason;
 pub use report::{DailyReport, LineList, Period, ReasonLine, ReportLine, ReportTotals, SymbolLine, compute};
 pub use report_time::{cut_at, latest_due_date};
 pub use symbol::{Symbol, SymbolError};
-pub use tally::{ReportError, Section, Tally};
+pub use tally::{ReportError, Section, SectionSum, Tally};
+
+/// What `as_decimal` gives and takes.
+pub use rust_decimal::Decimal;
