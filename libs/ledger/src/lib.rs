@@ -1,1 +1,27 @@
-//! PostgreSQL: orders, holdings, events, reports, keys.
+#![doc = include_str!("../README.md")]
+
+mod error;
+pub mod keys;
+mod metrics;
+mod migrate;
+mod orders;
+mod pool;
+mod portfolios;
+mod reports;
+mod row;
+
+pub use self::error::LedgerError;
+pub use self::keys::{
+    ApiKey, Ensured, KeyRefused, KeyText, KeyTextError, NewKey, Owner, PresentedKey, Scope,
+};
+pub use self::migrate::SCHEMA_VERSION;
+pub use self::orders::{
+    Decision, IdempotencyKey, IdempotencyKeyError, Order, OrderFilter, OrderPage, Placed, Settle, Settled,
+    StoredAnswer, SubmitOrder,
+};
+pub use self::pool::Ledger;
+pub use self::portfolios::{DEFAULT_PORTFOLIO_NAME, Holding, NewPortfolio, Portfolio, PortfolioHoldings};
+pub use self::reports::{
+    Bounds, Claim, ClaimedDelivery, Delivery, DeliveryResult, DeliveryState, PlannedDelivery, ReportContent,
+    ReportPeriod, ReportRun, ReportRunResult, ReportStatus, Sealed, StoredReport,
+};

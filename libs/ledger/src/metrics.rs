@@ -1,0 +1,145 @@
+//! What the ledger tells about itself. States that outlive a restart (open orders, the last report) are read
+//! from the database by [`Ledger::observe`], which a process calls every few seconds; replicas show the same.
+
+use std::time::Duration;
+
+use fuse_platform::Metrics;
+use fuse_platform::metrics::LATENCY_SECONDS;
+use jiff::Timestamp;
+use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGaugeVec};
+
+use crate::{Ledger, LedgerError, Placed, row};
+
+#[derive(Clone)]
+pub(crate) struct LedgerMetrics {
+    connections: IntGaugeVec,
+    wait: Histogram,
+    queries: HistogramVec,
+    retryable: IntCounterVec,
+    idempotency: IntCounterVec,
+    open: IntGaugeVec,
+    open_oldest: GaugeVec,
+    idle_in_transaction: prometheus::IntGauge,
+}
+
+impl LedgerMetrics {
+    pub(crate) fn register(metrics: &Metrics) -> Self {
+        let wait = metrics.histogram_vec(
+            "db_pool_wait_seconds",
+            "Time until a pooled database connection was there; grows when the pool is too small or the database slow",
+            &[("pool", &["main"])],
+            LATENCY_SECONDS,
+        );
+        Self {
+            connections: metrics.gauge_vec(
+                "db_pool_connections",
+                "Open database connections",
+                &[("pool", &["main"]), ("state", &["idle", "used"])],
+            ),
+            wait: wait.with_label_values(&["main"]),
+            queries: metrics.histogram_vec(
+                "db_query_duration_seconds",
+                "Time of one named statement, without the wait for a connection",
+                &[(
+                    "query",
+                    &["place", "settle", "order", "orders", "portfolio", "find_key"],
+                )],
+                LATENCY_SECONDS,
+            ),
+            retryable: metrics.counter_vec(
+                "db_retryable_errors_total",
+                "Statements that the database gave up and that may be repeated",
+                &[(
+                    "kind",
+                    &["deadlock", "serialization", "lock_timeout", "statement_timeout"],
+                )],
+            ),
+            idempotency: metrics.counter_vec(
+                "idempotency_hits_total",
+                "Orders whose idempotency key was seen before",
+                &[("result", &["replay", "progress", "mismatch"])],
+            ),
+            open: metrics.gauge_vec(
+                "orders_open",
+                "Orders that are not settled; all replicas show the same figure",
+                &[("state", &["submitted", "unknown"])],
+            ),
+            open_oldest: metrics.float_gauge_vec(
+                "orders_open_oldest_seconds",
+                "Age of the oldest order that is not settled; alert when it stays",
+                &[("state", &["submitted", "unknown"])],
+            ),
+            idle_in_transaction: metrics.gauge(
+                "db_idle_in_transaction_sessions",
+                "Sessions of our database user that sit in an open transaction; any is a leak",
+            ),
+        }
+    }
+
+    pub(crate) fn waited(&self, time: Duration) {
+        self.wait.observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn queried(&self, name: &'static str, time: Duration) {
+        self.queries
+            .with_label_values(&[name])
+            .observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn failed(&self, error: &LedgerError) {
+        if let Some(kind) = error.retryable_kind() {
+            self.retryable.with_label_values(&[kind]).inc();
+        }
+    }
+
+    pub(crate) fn repeated(&self, placed: &Placed) {
+        let result = match placed {
+            Placed::Replay(_) => "replay",
+            Placed::InFlight { .. } => "progress",
+            Placed::KeyReused => "mismatch",
+            Placed::New(_) | Placed::ClientOrderIdTaken | Placed::PortfolioNotFound => return,
+        };
+        self.idempotency.with_label_values(&[result]).inc();
+    }
+
+    fn pool(&self, size: u32, idle: usize) {
+        let idle = i64::try_from(idle).unwrap_or(i64::MAX);
+        self.connections.with_label_values(&["main", "idle"]).set(idle);
+        self.connections
+            .with_label_values(&["main", "used"])
+            .set(i64::from(size).saturating_sub(idle));
+    }
+}
+
+impl Ledger {
+    /// Brings the gauges up to date: the pool from memory, open orders and leaked sessions from the database.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Conflict`; the gauges of the database then keep their last figures.
+    pub async fn observe(&self, now: Timestamp) -> Result<(), LedgerError> {
+        let (size, idle) = self.connections();
+        self.metrics.pool(size, idle);
+        let query = sqlx::query(
+            "select state.name as state, count(o.order_id) as orders, min(o.created_at) as oldest,
+                    (select count(*) from pg_stat_activity a
+                     where a.datname = current_database() and a.usename = current_user
+                       and a.state like 'idle in transaction%'
+                       and a.state_change < now() - interval '5 seconds') as leaked
+             from (values ('submitted'), ('unknown')) as state (name)
+             left join orders o on o.status = state.name and o.status in ('submitted', 'unknown')
+             group by state.name",
+        );
+        for found in &self.read("observe", query).await? {
+            let state: &str = row::get(found, "state")?;
+            let oldest = row::optional_time(found, "oldest")?;
+            let age = oldest.map_or(0.0, |oldest| now.duration_since(oldest).as_secs_f64().max(0.0));
+            self.metrics
+                .open
+                .with_label_values(&[state])
+                .set(row::get(found, "orders")?);
+            self.metrics.open_oldest.with_label_values(&[state]).set(age);
+            self.metrics.idle_in_transaction.set(row::get(found, "leaked")?);
+        }
+        Ok(())
+    }
+}

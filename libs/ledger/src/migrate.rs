@@ -1,0 +1,125 @@
+//! The schema: embedded files of `/migrations`, run by one Job, forward only.
+
+use std::borrow::Cow;
+
+use sqlx::Connection as _;
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::PgConnection;
+
+use crate::{Ledger, LedgerError, row};
+
+/// Every migration in order: number, name, text. A test compares this list with the folder.
+const FILES: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "accounts",
+        include_str!("../../../migrations/0001_accounts.sql"),
+    ),
+    (2, "orders", include_str!("../../../migrations/0002_orders.sql")),
+    (3, "reports", include_str!("../../../migrations/0003_reports.sql")),
+];
+
+/// The schema that this program needs. A newer one is fine: migrations only add.
+pub const SCHEMA_VERSION: i64 = FILES[FILES.len() - 1].0;
+
+impl Ledger {
+    /// Brings the schema up to [`SCHEMA_VERSION`]; repeating it changes nothing, running it twice at once
+    /// is serialised by PostgreSQL's advisory lock. Returns the version that is now there.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database cannot be reached, `Migration` when a file failed or was edited
+    /// after it had been applied.
+    pub async fn migrate(&self) -> Result<i64, LedgerError> {
+        let mut migrator = Migrator::with_migrations(
+            FILES
+                .iter()
+                .map(|&(version, name, sql)| {
+                    Migration::new(
+                        version,
+                        Cow::Borrowed(name),
+                        MigrationType::Simple,
+                        sql.into_sql_str(),
+                        false,
+                    )
+                })
+                .collect(),
+        );
+        // An older program beside a newer schema (a rollback) has nothing to do and nothing to complain of.
+        migrator.set_ignore_missing(true);
+        // Its own connection: a migration may run longer than a statement of the service.
+        let options = self.migration_options();
+        let connecting = PgConnection::connect_with(&options);
+        let mut connection = match tokio::time::timeout(crate::pool::CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => connected?,
+            Err(_) => return Err(LedgerError::Unavailable(sqlx::Error::PoolTimedOut)),
+        };
+        migrator.run(&mut connection).await.map_err(migration_error)?;
+        // The work is done and committed; a connection that fails to say goodbye changes nothing.
+        let _ = connection.close().await;
+        self.schema_version().await?.ok_or(LedgerError::Corrupt {
+            what: "schema version",
+            detail: "no migration is recorded although all ran".to_owned(),
+        })
+    }
+
+    /// The newest migration that was applied; `None` when none ever was.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database cannot be reached.
+    pub async fn schema_version(&self) -> Result<Option<i64>, LedgerError> {
+        let query = sqlx::query("select max(version) as version from _sqlx_migrations where success");
+        match self.read("schema_version", query).await {
+            Ok(rows) => row::get(row::only(&rows, "schema version")?, "version"),
+            Err(LedgerError::SchemaMissing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// An outage during the migration is an outage; everything else is the migration's own failure.
+fn migration_error(error: MigrateError) -> LedgerError {
+    match error {
+        MigrateError::Execute(error) if is_outage(&error) => LedgerError::Unavailable(error),
+        MigrateError::ExecuteMigration(error, _) if is_outage(&error) => LedgerError::Unavailable(error),
+        other => LedgerError::Migration(other),
+    }
+}
+
+fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(database) => matches!(
+            database.code().as_deref().and_then(|code| code.get(..2)),
+            Some("08" | "53" | "57" | "58")
+        ),
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FILES;
+
+    #[test]
+    fn every_file_of_the_folder_is_embedded_in_order() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
+        let mut found: Vec<String> = std::fs::read_dir(&folder)
+            .expect("the migrations folder is part of the repository")
+            .map(|entry| {
+                entry
+                    .expect("a readable entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .filter(|name| name.ends_with(".sql"))
+            .collect();
+        found.sort();
+        let embedded: Vec<String> = FILES
+            .iter()
+            .map(|(version, name, _)| format!("{version:04}_{name}.sql"))
+            .collect();
+        assert_eq!(found, embedded);
+    }
+}

@@ -1,0 +1,196 @@
+//! Reading orders: one, or pages of them, newest first.
+
+use fuse_domain::{Fill, OrderRequest, OrderStatus, QuoteUsed, Reason, Side, Symbol};
+use jiff::Timestamp;
+use sqlx::postgres::PgRow;
+use sqlx::{Postgres, QueryBuilder};
+use uuid::Uuid;
+
+use super::{Order, StoredAnswer};
+use crate::error::corrupt;
+use crate::{Ledger, LedgerError, row};
+
+/// The columns that [`order_from`] reads, of whatever the statement calls `orders`.
+macro_rules! order_columns {
+    () => {
+        "user_id, order_id, portfolio_id, client_order_id, symbol, side, quantity::text as quantity, \
+         limit_price::text as limit_price, status, reason, quote_price::text as quote_price, quote_as_of, \
+         quote_snapshot_id, fill_price::text as fill_price, fill_quantity::text as fill_quantity, \
+         fill_total::text as fill_total, attempts::text as attempts, answer_status, answer_body, created_at, updated_at"
+    };
+}
+pub(super) use order_columns;
+
+/// Which orders to list; everything is optional and combined with "and".
+#[derive(Debug, Clone, Default)]
+pub struct OrderFilter {
+    /// Of one user; `None` lists everybody's, for an administrator.
+    pub user_id: Option<Uuid>,
+    /// In this state.
+    pub status: Option<OrderStatus>,
+    /// Of this stock.
+    pub symbol: Option<Symbol>,
+    /// Of this portfolio.
+    pub portfolio_id: Option<Uuid>,
+    /// With this name.
+    pub client_order_id: Option<String>,
+    /// Placed at or after.
+    pub created_from: Option<Timestamp>,
+    /// Placed before.
+    pub created_before: Option<Timestamp>,
+    /// Changed at or after.
+    pub updated_from: Option<Timestamp>,
+}
+
+/// One page, newest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OrderPage {
+    /// At most the asked-for number.
+    pub items: Vec<Order>,
+    /// Where the next page begins; `None` on the last one.
+    pub next: Option<Uuid>,
+}
+
+impl Ledger {
+    /// One order; `None` when there is none, or when it belongs to another user than the one given.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Conflict` or `Corrupt`.
+    pub async fn order(&self, user_id: Option<Uuid>, order_id: Uuid) -> Result<Option<Order>, LedgerError> {
+        let sql = concat!(
+            "select ",
+            order_columns!(),
+            " from orders where order_id = $2 and ($1::uuid is null or user_id = $1)"
+        );
+        let rows = self
+            .read("order", sqlx::query(sql).bind(user_id).bind(order_id))
+            .await?;
+        rows.first().map(order_from).transpose()
+    }
+
+    /// A page of at most `limit` orders that come after `after` (the `next` of the page before).
+    ///
+    /// # Errors
+    /// `Unavailable`, `Conflict` or `Corrupt`.
+    pub async fn orders(
+        &self,
+        filter: &OrderFilter,
+        after: Option<Uuid>,
+        limit: u16,
+    ) -> Result<OrderPage, LedgerError> {
+        let mut sql =
+            QueryBuilder::<Postgres>::new(concat!("select ", order_columns!(), " from orders where true"));
+        if let Some(user_id) = filter.user_id {
+            sql.push(" and user_id = ").push_bind(user_id);
+        }
+        if let Some(status) = filter.status {
+            sql.push(" and status = ").push_bind(status.as_str());
+        }
+        if let Some(symbol) = &filter.symbol {
+            sql.push(" and symbol = ").push_bind(symbol.as_str().to_owned());
+        }
+        if let Some(portfolio_id) = filter.portfolio_id {
+            sql.push(" and portfolio_id = ").push_bind(portfolio_id);
+        }
+        if let Some(client_order_id) = &filter.client_order_id {
+            sql.push(" and client_order_id = ")
+                .push_bind(client_order_id.clone());
+        }
+        if let Some(from) = filter.created_from {
+            sql.push(" and created_at >= ").push_bind(row::at(from));
+        }
+        if let Some(before) = filter.created_before {
+            sql.push(" and created_at < ").push_bind(row::at(before));
+        }
+        if let Some(from) = filter.updated_from {
+            sql.push(" and updated_at >= ").push_bind(row::at(from));
+        }
+        if let Some(after) = after {
+            sql.push(" and order_id < ").push_bind(after);
+        }
+        // Ids are UUIDv7, so they sort by time; one more than asked for tells whether a page follows.
+        sql.push(" order by order_id desc limit ")
+            .push_bind(i64::from(limit) + 1);
+        let rows = self.read("orders", sql.build()).await?;
+        let mut items = rows.iter().map(order_from).collect::<Result<Vec<_>, _>>()?;
+        let more = items.len() > usize::from(limit);
+        items.truncate(usize::from(limit));
+        let next = items.last().filter(|_| more).map(|order| order.id);
+        Ok(OrderPage { items, next })
+    }
+
+    pub(super) async fn order_and_answer(
+        &self,
+        user_id: Uuid,
+        order_id: Uuid,
+    ) -> Result<Option<(Order, Option<StoredAnswer>)>, LedgerError> {
+        let sql = concat!(
+            "select ",
+            order_columns!(),
+            " from orders where user_id = $1 and order_id = $2"
+        );
+        let rows = self
+            .read("order", sqlx::query(sql).bind(user_id).bind(order_id))
+            .await?;
+        rows.first()
+            .map(|found| Ok((order_from(found)?, answer_from(found)?)))
+            .transpose()
+    }
+}
+
+/// The stored answer of an order, absent while it is at the vendor.
+pub(super) fn answer_from(found: &PgRow) -> Result<Option<StoredAnswer>, LedgerError> {
+    let status: Option<i16> = row::get(found, "answer_status")?;
+    let body: Option<String> = row::get(found, "answer_body")?;
+    let Some((status, body)) = status.zip(body) else {
+        return Ok(None);
+    };
+    let status = u16::try_from(status).map_err(|error| corrupt("answer_status", error))?;
+    Ok(Some(StoredAnswer { status, body }))
+}
+
+pub(super) fn order_from(found: &PgRow) -> Result<Order, LedgerError> {
+    let attempts: &str = row::get(found, "attempts")?;
+    Ok(Order {
+        id: row::get(found, "order_id")?,
+        user_id: row::get(found, "user_id")?,
+        portfolio_id: row::get(found, "portfolio_id")?,
+        client_order_id: row::get(found, "client_order_id")?,
+        request: OrderRequest {
+            symbol: row::parsed(found, "symbol", Symbol::parse)?,
+            side: row::parsed(found, "side", Side::parse)?,
+            quantity: row::quantity(found, "quantity")?,
+            limit_price: row::price(found, "limit_price")?,
+        },
+        status: row::parsed(found, "status", OrderStatus::parse)?,
+        reason: row::optional(found, "reason", Reason::parse)?,
+        quote: quote_from(found)?,
+        fill: fill_from(found)?,
+        attempts: serde_json::from_str(attempts).map_err(|error| corrupt("attempts", error))?,
+        created_at: row::time(found, "created_at")?,
+        updated_at: row::time(found, "updated_at")?,
+    })
+}
+
+fn quote_from(found: &PgRow) -> Result<Option<QuoteUsed>, LedgerError> {
+    let Some(snapshot_id) = row::get::<Option<Uuid>>(found, "quote_snapshot_id")? else {
+        return Ok(None);
+    };
+    Ok(Some(QuoteUsed {
+        price: row::price(found, "quote_price")?,
+        as_of: row::time(found, "quote_as_of")?,
+        snapshot_id,
+    }))
+}
+
+/// Also of an event, which has the same three columns.
+pub(crate) fn fill_from(found: &PgRow) -> Result<Option<Fill>, LedgerError> {
+    if row::get::<Option<&str>>(found, "fill_price")?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Fill {
+        price: row::price(found, "fill_price")?,
+        quantity: row::quantity(found, "fill_quantity")?,
+        total: row::amount(found, "fill_total")?,
+    }))
+}

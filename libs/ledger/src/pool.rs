@@ -1,0 +1,154 @@
+//! The one way to PostgreSQL. What must stay true:
+//!
+//! * One statement is one transaction: there is no `begin()` in this crate but the migrations'. (A cancelled
+//!   `begin()` leaves a pooled connection inside a transaction, and the next user's write is lost.)
+//! * Writes run in a task of their own, so that a caller which goes away cannot cut one in the middle.
+//! * Nothing waits without an end: acquiring, a statement, a lock, an idle transaction.
+//! * Nothing connects at start. A database that is away is [`LedgerError::Unavailable`], and it recovers by itself.
+
+use std::str::FromStr as _;
+use std::time::{Duration, Instant};
+
+use fuse_platform::Metrics;
+use fuse_platform::config::DatabaseConfig;
+use secrecy::ExposeSecret as _;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::query::Query;
+
+use crate::LedgerError;
+use crate::metrics::LedgerMetrics;
+
+/// A connection outside the pool (a migration) is given this long to come up.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Kept open, so that a burst does not begin with handshakes.
+const MIN_CONNECTIONS: u32 = 1;
+/// A statement waits this long for a row that another one holds.
+const LOCK_TIMEOUT_MILLIS: u32 = 2_000;
+/// The server ends a transaction that sits idle; none ever should.
+const IDLE_IN_TRANSACTION_MILLIS: u32 = 5_000;
+/// A migration waits this long for a table that a running statement uses, then fails and is run again.
+const MIGRATION_LOCK_TIMEOUT_MILLIS: u32 = 10_000;
+/// Connections are renewed, so that a failed-over or grown server gets its share.
+const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+pub(crate) type PgQuery<'q> = Query<'q, sqlx::Postgres, PgArguments>;
+
+/// All SQL of the project. Cheap to clone; the clones share one pool.
+#[derive(Clone)]
+pub struct Ledger {
+    pool: PgPool,
+    options: PgConnectOptions,
+    pub(crate) metrics: LedgerMetrics,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Ledger(…)")
+    }
+}
+
+impl Ledger {
+    /// Prepares the pool without connecting; needs to be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// `Address` when the configured URL is not one of a PostgreSQL database.
+    pub fn new(config: &DatabaseConfig, metrics: &Metrics) -> Result<Self, LedgerError> {
+        Self::with_statement_timeout(config, metrics, config.statement_timeout)
+    }
+
+    /// The same with another limit for one statement: a report reads a whole day.
+    ///
+    /// # Errors
+    /// As [`Ledger::new`].
+    pub fn with_statement_timeout(
+        config: &DatabaseConfig,
+        metrics: &Metrics,
+        statement_timeout: Duration,
+    ) -> Result<Self, LedgerError> {
+        let options = PgConnectOptions::from_str(config.url.reveal().expose_secret())
+            .map_err(LedgerError::Address)?
+            .application_name("fuse");
+        let statement_millis = statement_timeout.as_millis().to_string();
+        let session = options.clone().options([
+            ("statement_timeout", statement_millis),
+            ("lock_timeout", LOCK_TIMEOUT_MILLIS.to_string()),
+            (
+                "idle_in_transaction_session_timeout",
+                IDLE_IN_TRANSACTION_MILLIS.to_string(),
+            ),
+        ]);
+        let pool = PgPoolOptions::new()
+            .min_connections(MIN_CONNECTIONS.min(config.max_connections))
+            .max_connections(config.max_connections)
+            .acquire_timeout(config.acquire_timeout)
+            .max_lifetime(MAX_LIFETIME)
+            .idle_timeout(IDLE_TIMEOUT)
+            .connect_lazy_with(session);
+        Ok(Self {
+            pool,
+            options,
+            metrics: LedgerMetrics::register(metrics),
+        })
+    }
+
+    /// Answers when the database does: the probe of `dependency_up`.
+    ///
+    /// # Errors
+    /// `Unavailable` when it does not.
+    pub async fn ping(&self) -> Result<(), LedgerError> {
+        self.read("ping", sqlx::query("select 1")).await.map(drop)
+    }
+
+    /// Closes the pool: waits for statements that run, then says goodbye to the server.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub(crate) fn migration_options(&self) -> PgConnectOptions {
+        self.options
+            .clone()
+            .options([("lock_timeout", MIGRATION_LOCK_TIMEOUT_MILLIS.to_string())])
+    }
+
+    /// A statement that changes something: all or nothing, and not to be cut by the caller.
+    pub(crate) async fn write(
+        &self,
+        name: &'static str,
+        query: PgQuery<'static>,
+    ) -> Result<Vec<PgRow>, LedgerError> {
+        let ledger = self.clone();
+        let task = tokio::spawn(async move { ledger.run(name, query).await });
+        // The task is never aborted and does not panic; if the runtime ends, so does the answer's reader.
+        task.await
+            .unwrap_or(Err(LedgerError::Unavailable(sqlx::Error::WorkerCrashed)))
+    }
+
+    /// A statement that changes nothing.
+    pub(crate) async fn read(
+        &self,
+        name: &'static str,
+        query: PgQuery<'_>,
+    ) -> Result<Vec<PgRow>, LedgerError> {
+        self.run(name, query).await
+    }
+
+    async fn run(&self, name: &'static str, query: PgQuery<'_>) -> Result<Vec<PgRow>, LedgerError> {
+        let asked = Instant::now();
+        let acquired = self.pool.acquire().await;
+        self.metrics.waited(asked.elapsed());
+        let mut connection = acquired?;
+        let began = Instant::now();
+        let rows = query.fetch_all(&mut *connection).await.map_err(LedgerError::from);
+        self.metrics.queried(name, began.elapsed());
+        if let Err(error) = &rows {
+            self.metrics.failed(error);
+        }
+        rows
+    }
+
+    /// Connections that are open, and how many of them do nothing.
+    pub(crate) fn connections(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+}
