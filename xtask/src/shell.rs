@@ -1,6 +1,6 @@
 //! Child commands of the developer tools: run, show, fail with the command line in the error.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -35,12 +35,6 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("`{line}` ended with {}", out.status);
     }
     String::from_utf8(out.stdout).with_context(|| format!("`{line}` printed something that is not text"))
-}
-
-/// The first file of this name on PATH.
-pub fn find_on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 fn command_line(command: &Command) -> String {

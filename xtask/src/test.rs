@@ -2,9 +2,11 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
+use fuse_harness::packages;
+use fuse_harness::tools::{Tool, Tools};
 
 use crate::build::{self, Profile};
-use crate::progress::Progress;
+use crate::progress::Steps;
 use crate::{lint, shell};
 
 #[derive(clap::Args)]
@@ -29,17 +31,17 @@ enum Scope {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let mut progress = Progress::start();
+    let mut steps = Steps::start();
     let result = match args.scope {
-        Scope::Quick => quick(args, &mut progress),
-        Scope::All => all(args, &mut progress),
+        Scope::Quick => quick(args, &mut steps),
+        Scope::All => all(args, &mut steps),
     };
-    progress.report();
+    steps.report();
     result
 }
 
-fn quick(args: &Args, progress: &mut Progress) -> Result<()> {
-    progress.step("unit tests", |_| {
+fn quick(args: &Args, steps: &mut Steps) -> Result<()> {
+    steps.step("unit tests", |_| {
         let mut command = shell::cargo();
         command.args(["test", "--workspace", "--lib", "--bins"]);
         command.args(args.filter.iter());
@@ -47,25 +49,26 @@ fn quick(args: &Args, progress: &mut Progress) -> Result<()> {
     })
 }
 
-fn all(args: &Args, progress: &mut Progress) -> Result<()> {
-    progress.step("system packages", |p| {
-        fuse_harness::packages::ensure(fuse_harness::packages::ALL, &|line| p.say(line))
+fn all(args: &Args, steps: &mut Steps) -> Result<()> {
+    steps.step("system packages", |p| {
+        let wanted = [packages::CLUSTER, packages::BACKENDS].concat();
+        packages::ensure(&wanted, p)
     })?;
-    progress.step("Kubernetes tools", |p| {
-        fuse_harness::tools::Tools::ensure_all(&|line| p.say(line)).map(drop)
+    steps.step("Kubernetes tools", |p| {
+        Tools::ensure(Tool::CLUSTER, p).map(drop)
     })?;
-    let bin_dir = progress.step("binaries", |_| build::binaries(Profile::Dev))?;
+    let bin_dir = steps.step("binaries", |_| build::binaries(Profile::Dev))?;
     let triple = build::host_triple()?;
-    progress.step("compiling the tests", |_| {
+    steps.step("compiling the tests", |_| {
         shell::run(build::static_cargo("test", &triple).args(["--workspace", "--no-run"]))
     })?;
     // All test binaries run even if one fails: a red run should name every red test.
-    let tests = progress.step("tests", |_| {
+    let tests = steps.step("tests", |_| {
         let mut command = build::static_cargo("test", &triple);
         command.args(["--workspace", "--no-fail-fast"]).env("FUSE_BIN_DIR", &bin_dir);
         command.args(args.filter.iter());
         shell::run(&mut command)
     });
-    let lint = if args.no_lint { Ok(()) } else { lint::steps(progress, Some(&bin_dir)) };
+    let lint = if args.no_lint { Ok(()) } else { lint::run_steps(steps, Some(&bin_dir)) };
     tests.and(lint)
 }
