@@ -1,0 +1,34 @@
+//! Reads a vendor's body with a cap. Compression is off in the client, so a small compressed body
+//! cannot grow: what was received is what counts.
+
+use bytes::{Bytes, BytesMut};
+
+/// How a body ended.
+#[derive(Debug, PartialEq)]
+pub(super) enum Body {
+    Complete(Bytes),
+    /// The connection broke before the announced end.
+    Truncated,
+    /// More than the cap; the connection is dropped, the rest is never read.
+    TooLarge,
+    TimedOut,
+}
+
+pub(super) async fn read(mut response: reqwest::Response, bytes_max: usize) -> Body {
+    if response
+        .content_length()
+        .is_some_and(|announced| announced > bytes_max as u64)
+    {
+        return Body::TooLarge;
+    }
+    let mut body = BytesMut::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > bytes_max => return Body::TooLarge,
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Body::Complete(body.freeze()),
+            Err(error) if error.is_timeout() => return Body::TimedOut,
+            Err(_) => return Body::Truncated,
+        }
+    }
+}
