@@ -164,6 +164,11 @@ impl Total {
         self.0 = self.0.add(&other.0);
     }
 
+    /// The exact difference, of any sign.
+    pub fn minus(&self, other: &Total) -> Total {
+        Total(self.0.sub(&other.0))
+    }
+
     pub fn is_zero(&self) -> bool {
         self.0.is_zero()
     }

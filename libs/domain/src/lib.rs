@@ -17,6 +17,7 @@ mod report;
 mod report_time;
 mod symbol;
 mod tally;
+mod valuation;
 
 pub use amount::{Amount, SignedAmount, Total, average_price, profit_loss_percent};
 pub use band::{Tolerance, ToleranceError};
@@ -30,6 +31,7 @@ pub use report::{DailyReport, LineList, Period, ReasonLine, ReportLine, ReportTo
 pub use report_time::{cut_at, latest_due_date};
 pub use symbol::{Symbol, SymbolError};
 pub use tally::{ReportError, Section, SectionSum, Tally};
+pub use valuation::{PortfolioValue, Valuation, value_holding, value_portfolio};
 
 /// What `as_decimal` gives and takes.
 pub use rust_decimal::Decimal;

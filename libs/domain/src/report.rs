@@ -80,7 +80,8 @@ impl ReportLine {
     }
 }
 
-/// What a report covers: events after `from` (all earlier ones when absent) up to and including `to`.
+/// What a report covers: events after `from` (all earlier ones when absent) up to and including `to`, and older ones that were
+/// committed too late for the report before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Period {
     pub from: Option<Timestamp>,

@@ -7,6 +7,7 @@ mod money;
 mod orders;
 mod rational;
 mod report;
+mod valuation;
 
 use fuse_domain::{Price, Quantity, Symbol};
 use jiff::{SignedDuration, Timestamp};

@@ -142,6 +142,8 @@ fn passed_on_figures_may_be_zero_or_negative() {
     assert_eq!(number_text("-0.0"), Ok("0".to_owned()));
     assert_eq!(number_text("-1e-3"), Ok("-0.001".to_owned()));
     assert_eq!(number_text("1e400"), Err(AmountError::TooLarge));
+    assert_eq!(number_text("-1e28"), Err(AmountError::TooLarge));
+    assert_eq!(number_text("1e-29"), Err(TOO_MANY_DECIMALS));
 }
 
 #[test]
