@@ -17,9 +17,10 @@ fn a_holding_is_worth_the_exact_product() {
         (value.market_value.to_string(), value.profit_loss.to_string()),
         ("88.699815".into(), "-1.300185".into())
     );
+    // Exactly -1.44465: half to even.
     assert_eq!(
         value.profit_loss_percent.map(decimal_text),
-        Some("-1.4447".to_owned())
+        Some("-1.4446".to_owned())
     );
     assert_eq!(valued("1", "0", "5").profit_loss_percent, None);
 }
