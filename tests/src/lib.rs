@@ -3,10 +3,15 @@
 pub mod apiserver;
 pub mod background;
 pub mod certs;
+pub mod dynamodb;
 pub mod kubectl;
 pub mod packages;
+pub mod ports;
+pub mod postgres;
 pub mod proc;
 pub mod progress;
+pub mod proxy;
+pub mod redis;
 pub mod rundir;
 pub mod tools;
 pub mod wait;

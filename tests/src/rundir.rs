@@ -44,10 +44,19 @@ pub fn unique_path(name: &str, extension: &str) -> Result<PathBuf> {
     Ok(path()?.join(format!("{number:03}-{clean}{dot}{extension}")))
 }
 
-fn create() -> Result<RunDir> {
+/// What all test processes of this user share.
+///
+/// # Errors
+/// When the temporary directory cannot be written.
+pub fn base() -> Result<PathBuf> {
     let base = std::env::temp_dir().join(format!("fuse-harness-{}", nix::unistd::getuid()));
     fs::create_dir_all(&base).with_context(|| format!("create {}", base.display()))?;
     fs::set_permissions(&base, fs::Permissions::from_mode(0o711))?;
+    Ok(base)
+}
+
+fn create() -> Result<RunDir> {
+    let base = base()?;
     sweep(&base);
     let path = base.join(format!("{}-{}", std::process::id(), uuid::Uuid::now_v7()));
     fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
