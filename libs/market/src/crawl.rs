@@ -4,12 +4,13 @@
 //! but freshness (the last good quote stays, with its true age); a quote is never replaced by an
 //! older one; endless paging ends.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod merge;
+
+use std::collections::HashSet;
 use std::time::Duration;
 
-use fuse_domain::{Quote, Snapshot, Symbol};
-use jiff::{SignedDuration, Timestamp};
-use uuid::Uuid;
+use fuse_domain::Snapshot;
+use jiff::Timestamp;
 
 use crate::backoff::full_jitter;
 use crate::vendor::{BadItem, ItemFault, VendorClient, VendorError, VendorItem, VendorPage};
@@ -29,7 +30,8 @@ pub struct CrawlLimits {
     pub page_attempts_max: u32,
     pub backoff_base: Duration,
     pub backoff_cap: Duration,
-    /// A `lastUpdated` further ahead of our clock is nonsense; accepting it would freeze the symbol.
+    /// A `lastUpdated` further ahead than this, both of our clock and of what the vendor's other
+    /// items say, is nonsense; accepting it would freeze the symbol until then.
     pub ahead_max: Duration,
 }
 
@@ -44,7 +46,7 @@ impl CrawlLimits {
             page_attempts_max: 4,
             backoff_base: Duration::from_millis(200),
             backoff_cap: Duration::from_secs(5),
-            ahead_max: Duration::from_secs(24 * 3_600),
+            ahead_max: Duration::from_secs(3_600),
         }
     }
 }
@@ -137,7 +139,7 @@ pub async fn crawl(
 ) -> Result<Crawl, CrawlError> {
     let pages = tokio::time::timeout(limits.deadline, fetch_all(vendor, limits)).await;
     let crawled = match pages {
-        Ok(Ok(listing)) => merge(listing, limits, previous, now),
+        Ok(Ok(listing)) => merge::merge(listing, limits, previous, now),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(CrawlError::Deadline {
             deadline: limits.deadline,
@@ -241,126 +243,3 @@ async fn fetch_page(
         attempts += 1;
     }
 }
-
-fn merge(
-    listing: Listing,
-    limits: &CrawlLimits,
-    previous: Option<&Snapshot>,
-    now: Timestamp,
-) -> Result<Crawl, CrawlError> {
-    let Listing { items, pages, bytes } = listing;
-    let seen = items.len();
-    let mut quarantined = Vec::new();
-    let mut listed: HashMap<Symbol, VendorItem> = HashMap::new();
-    let mut duplicates = 0;
-    let newest = now
-        .checked_add(SignedDuration::try_from(limits.ahead_max).unwrap_or(SignedDuration::MAX))
-        .unwrap_or(Timestamp::MAX);
-    for item in items {
-        match item {
-            Ok(item) if item.last_updated > newest => quarantined.push(BadItem {
-                symbol: Some(item.symbol),
-                fault: ItemFault::FromTheFuture,
-            }),
-            Ok(item) => match listed.get(&item.symbol) {
-                Some(known) => {
-                    duplicates += 1;
-                    if item.last_updated > known.last_updated {
-                        listed.insert(item.symbol.clone(), item);
-                    }
-                }
-                None => {
-                    listed.insert(item.symbol.clone(), item);
-                }
-            },
-            Err(bad) => quarantined.push(bad),
-        }
-    }
-    let mut quotes = Vec::with_capacity(listed.len());
-    for (_, item) in listed {
-        match quote(item, previous, now) {
-            Ok(quote) => quotes.push(quote),
-            Err(bad) => quarantined.push(bad),
-        }
-    }
-    if quarantined.len() * ONE_BAD_OF > seen {
-        return Err(CrawlError::TooManyBad {
-            bad: quarantined.len(),
-            seen,
-        });
-    }
-    let mut kept = keep(&quotes, &quarantined, previous);
-    let kept_count = kept.len();
-    quotes.append(&mut kept);
-    if quotes.is_empty() {
-        return Err(CrawlError::Empty);
-    }
-    let snapshot = Snapshot::new(Uuid::now_v7(), now, quotes);
-    Ok(Crawl {
-        snapshot,
-        quarantined,
-        kept: kept_count,
-        duplicates,
-        pages,
-        bytes,
-    })
-}
-
-/// The quote that an item gives, unless we hold a newer one with another price.
-fn quote(item: VendorItem, previous: Option<&Snapshot>, now: Timestamp) -> Result<Quote, BadItem> {
-    let held = previous.and_then(|previous| previous.get(&item.symbol));
-    let last_updated = match held {
-        Some(held) if item.last_updated < held.last_updated => {
-            if item.price != held.price {
-                return Err(BadItem {
-                    symbol: Some(item.symbol),
-                    fault: ItemFault::Older,
-                });
-            }
-            // The vendor's clocks differ by some milliseconds; the price stands, so it is fresh.
-            held.last_updated
-        }
-        _ => item.last_updated,
-    };
-    let VendorItem {
-        symbol,
-        name,
-        sector,
-        price,
-        change,
-        ..
-    } = item;
-    Ok(Quote {
-        symbol,
-        name,
-        sector,
-        price,
-        change,
-        last_updated,
-        as_of: now,
-    })
-}
-
-/// Last good quotes of the symbols whose items were bad. When a bad item does not even say whose it
-/// is, every symbol that is missing may be the one, so all of them stay.
-fn keep(quotes: &[Quote], bad: &[BadItem], previous: Option<&Snapshot>) -> Vec<Quote> {
-    let Some(previous) = previous else {
-        return Vec::new();
-    };
-    if bad.is_empty() {
-        return Vec::new();
-    }
-    let listed: BTreeSet<&Symbol> = quotes.iter().map(|quote| &quote.symbol).collect();
-    let named: BTreeSet<&Symbol> = bad.iter().filter_map(|bad| bad.symbol.as_ref()).collect();
-    let nameless = bad.iter().any(|bad| bad.symbol.is_none());
-    previous
-        .quotes
-        .iter()
-        .filter(|quote| !listed.contains(&quote.symbol))
-        .filter(|quote| nameless || named.contains(&quote.symbol))
-        .cloned()
-        .collect()
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,332 @@
+//! From what the vendor listed to the next snapshot: a pure function of listing, previous snapshot and time.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use fuse_domain::{Quote, Snapshot, Symbol};
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::{Crawl, CrawlError, CrawlLimits, Listing, ONE_BAD_OF};
+use crate::vendor::{BadItem, ItemFault, VendorItem};
+
+pub(super) fn merge(
+    listing: Listing,
+    limits: &CrawlLimits,
+    previous: Option<&Snapshot>,
+    now: Timestamp,
+) -> Result<Crawl, CrawlError> {
+    let Listing { items, pages, bytes } = listing;
+    let seen = items.len();
+    let (good, mut quarantined) = parted(items);
+    let (listed, duplicates) = one_each(good);
+    let clock = Clock::new(&listed, limits.ahead_max, now);
+    let mut quotes = Vec::with_capacity(listed.len());
+    for item in listed {
+        match clock.quote(item, previous) {
+            Ok(quote) => quotes.push(quote),
+            Err(bad) => quarantined.push(bad),
+        }
+    }
+    if quarantined.len() * ONE_BAD_OF > seen {
+        return Err(CrawlError::TooManyBad {
+            bad: quarantined.len(),
+            seen,
+        });
+    }
+    let mut kept_quotes = keep(&quotes, &quarantined, previous);
+    let kept = kept_quotes.len();
+    quotes.append(&mut kept_quotes);
+    if quotes.is_empty() {
+        return Err(CrawlError::Empty);
+    }
+    let snapshot = Snapshot::new(Uuid::now_v7(), now, quotes);
+    Ok(Crawl {
+        snapshot,
+        quarantined,
+        kept,
+        duplicates,
+        pages,
+        bytes,
+    })
+}
+
+fn parted(items: Vec<Result<VendorItem, BadItem>>) -> (Vec<VendorItem>, Vec<BadItem>) {
+    let (mut good, mut bad) = (Vec::with_capacity(items.len()), Vec::new());
+    for item in items {
+        match item {
+            Ok(item) => good.push(item),
+            Err(fault) => bad.push(fault),
+        }
+    }
+    (good, bad)
+}
+
+/// Each symbol once, with the newer `last_updated`; and how many were too many.
+fn one_each(items: Vec<VendorItem>) -> (Vec<VendorItem>, usize) {
+    let count = items.len();
+    let mut listed: HashMap<Symbol, VendorItem> = HashMap::with_capacity(count);
+    for item in items {
+        match listed.entry(item.symbol.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(item);
+            }
+            Entry::Occupied(mut place) if item.last_updated > place.get().last_updated => {
+                place.insert(item);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    let duplicates = count - listed.len();
+    (listed.into_values().collect(), duplicates)
+}
+
+/// Judges the vendor's times. The vendor's clock may differ from ours as a whole; a single item that is far ahead of
+/// both would never be replaced again, because nothing newer comes for long.
+struct Clock {
+    now: Timestamp,
+    newest_by_ours: Timestamp,
+    newest_by_theirs: Timestamp,
+}
+
+impl Clock {
+    fn new(items: &[VendorItem], ahead_max: Duration, now: Timestamp) -> Self {
+        let ahead = SignedDuration::try_from(ahead_max).unwrap_or(SignedDuration::MAX);
+        let plus = |at: Timestamp| at.checked_add(ahead).unwrap_or(Timestamp::MAX);
+        let mut times: Vec<_> = items.iter().map(|item| item.last_updated).collect();
+        times.sort_unstable();
+        let median = times.get(times.len() / 2).copied().unwrap_or(now);
+        Self {
+            now,
+            newest_by_ours: plus(now),
+            newest_by_theirs: plus(median),
+        }
+    }
+
+    /// The quote that an item gives, unless we hold a newer one with another price.
+    fn quote(&self, item: VendorItem, previous: Option<&Snapshot>) -> Result<Quote, BadItem> {
+        if item.last_updated > self.newest_by_ours.max(self.newest_by_theirs) {
+            return Err(BadItem {
+                symbol: Some(item.symbol),
+                fault: ItemFault::FromTheFuture,
+            });
+        }
+        // What was taken over while the vendor's clock was ahead must not hold up the right time.
+        let held = previous
+            .and_then(|previous| previous.get(&item.symbol))
+            .filter(|held| held.last_updated <= self.newest_by_ours);
+        let last_updated = match held {
+            Some(held) if item.last_updated < held.last_updated => {
+                if item.price != held.price {
+                    return Err(BadItem {
+                        symbol: Some(item.symbol),
+                        fault: ItemFault::Older,
+                    });
+                }
+                // The vendor's clocks differ by some milliseconds; the price stands, so it is fresh.
+                held.last_updated
+            }
+            _ => item.last_updated,
+        };
+        let VendorItem {
+            symbol,
+            name,
+            sector,
+            price,
+            change,
+            ..
+        } = item;
+        Ok(Quote {
+            symbol,
+            name,
+            sector,
+            price,
+            change,
+            last_updated,
+            as_of: self.now,
+        })
+    }
+}
+
+/// Last good quotes of the symbols whose items were bad. When a bad item does not even say whose it is, every symbol
+/// that is missing may be the one, so all of them stay.
+fn keep(quotes: &[Quote], bad: &[BadItem], previous: Option<&Snapshot>) -> Vec<Quote> {
+    let Some(previous) = previous else {
+        return Vec::new();
+    };
+    let listed: BTreeSet<&Symbol> = quotes.iter().map(|quote| &quote.symbol).collect();
+    let named: BTreeSet<&Symbol> = bad.iter().filter_map(|bad| bad.symbol.as_ref()).collect();
+    let nameless = bad.iter().any(|bad| bad.symbol.is_none());
+    previous
+        .quotes
+        .iter()
+        .filter(|quote| !listed.contains(&quote.symbol))
+        .filter(|quote| nameless || named.contains(&quote.symbol))
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fuse_domain::Price;
+
+    const NOW: &str = "2026-01-02T12:00:00Z";
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    fn item(symbol: &str, price: &str, last_updated: &str) -> VendorItem {
+        VendorItem {
+            symbol: Symbol::parse(symbol).expect("a symbol"),
+            name: format!("{symbol} Inc."),
+            sector: "Tech".into(),
+            price: Price::parse(price).expect("a price"),
+            change: "0".into(),
+            last_updated: time(last_updated),
+        }
+    }
+
+    fn bad(symbol: Option<&str>) -> BadItem {
+        let symbol = symbol.map(|symbol| Symbol::parse(symbol).expect("a symbol"));
+        BadItem {
+            symbol,
+            fault: ItemFault::Price,
+        }
+    }
+
+    /// Twenty-five quiet stocks, so that one bad item is less than 5 %.
+    fn quiet() -> impl Iterator<Item = Result<VendorItem, BadItem>> {
+        (0..25).map(|n| Ok(item(&format!("Q{n:02}"), "1", "2026-01-02T11:59:00Z")))
+    }
+
+    fn check(
+        items: impl IntoIterator<Item = Result<VendorItem, BadItem>>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Crawl, CrawlError> {
+        let listing = Listing {
+            items: quiet().chain(items).collect(),
+            pages: 1,
+            bytes: 1,
+        };
+        merge(
+            listing,
+            &CrawlLimits::with_deadline(Duration::from_secs(1)),
+            previous,
+            time(NOW),
+        )
+    }
+
+    fn before(items: impl IntoIterator<Item = VendorItem>) -> Snapshot {
+        let listing = Listing {
+            items: items.into_iter().map(Ok).collect(),
+            pages: 1,
+            bytes: 1,
+        };
+        let limits = CrawlLimits::with_deadline(Duration::from_secs(1));
+        merge(listing, &limits, None, time("2026-01-02T11:55:00Z"))
+            .expect("a crawl")
+            .snapshot
+    }
+
+    fn quote<'a>(crawl: &'a Crawl, symbol: &str) -> Option<&'a Quote> {
+        crawl.snapshot.get(&Symbol::parse(symbol).expect("a symbol"))
+    }
+
+    #[test]
+    fn a_good_item_is_as_old_as_the_crawl() {
+        let crawl = check([Ok(item("A", "2", "2026-01-02T11:58:00Z"))], None).expect("a crawl");
+        let quote = quote(&crawl, "A").expect("listed");
+        assert_eq!(
+            (quote.as_of, quote.last_updated),
+            (time(NOW), time("2026-01-02T11:58:00Z"))
+        );
+        assert_eq!(
+            (crawl.snapshot.meta.count, crawl.snapshot.meta.taken_at),
+            (26, time(NOW))
+        );
+    }
+
+    #[test]
+    fn a_bad_item_keeps_its_last_good_quote_with_its_true_age() {
+        let previous = before([item("A", "2", "2026-01-02T11:54:00Z")]);
+        let crawl = check([Err(bad(Some("A")))], Some(&previous)).expect("a crawl");
+        let quote = quote(&crawl, "A").expect("kept");
+        assert_eq!(quote.as_of, time("2026-01-02T11:55:00Z"));
+        assert_eq!((crawl.kept, crawl.quarantined.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_bad_item_without_a_name_keeps_whatever_is_missing() {
+        let previous = before([item("A", "2", "2026-01-02T11:54:00Z")]);
+        let crawl = check([Err(bad(None))], Some(&previous)).expect("a crawl");
+        assert!(quote(&crawl, "A").is_some());
+    }
+
+    #[test]
+    fn a_stock_that_is_no_longer_listed_goes() {
+        let previous = before([item("A", "2", "2026-01-02T11:54:00Z")]);
+        let crawl = check([], Some(&previous)).expect("a crawl");
+        assert!(quote(&crawl, "A").is_none());
+        let crawl = check([Err(bad(Some("B")))], Some(&previous)).expect("a crawl");
+        assert!(quote(&crawl, "A").is_none(), "another one's fault keeps nothing");
+    }
+
+    #[test]
+    fn more_than_five_percent_bad_refuses_the_pass() {
+        let bads = |n: usize| (0..n).map(|_| Err(bad(None)));
+        assert!(check(bads(1), None).is_ok(), "1 of 26");
+        let refused = check(bads(2), None).expect_err("2 of 27");
+        assert_eq!(refused.reason(), "too_many_bad_items");
+        assert!(refused.is_bad_data());
+    }
+
+    #[test]
+    fn a_symbol_listed_twice_keeps_the_newer_and_is_counted() {
+        let (old, new) = (
+            item("A", "2", "2026-01-02T11:58:00Z"),
+            item("A", "3", "2026-01-02T11:58:00.001Z"),
+        );
+        for items in [[old.clone(), new.clone()], [new, old]] {
+            let crawl = check(items.map(Ok), None).expect("a crawl");
+            assert_eq!(quote(&crawl, "A").expect("listed").price.to_string(), "3");
+            assert_eq!((crawl.duplicates, crawl.quarantined.len()), (1, 0));
+        }
+    }
+
+    #[test]
+    fn an_older_quote_never_replaces_a_newer_one() {
+        let previous = before([item("A", "2", "2026-01-02T11:54:00Z")]);
+        let older = check([Ok(item("A", "9", "2026-01-02T11:50:00Z"))], Some(&previous)).expect("a crawl");
+        assert_eq!(quote(&older, "A").expect("kept").price.to_string(), "2");
+        assert_eq!(older.quarantined[0].fault, ItemFault::Older);
+
+        let same = check([Ok(item("A", "2", "2026-01-02T11:53:59.990Z"))], Some(&previous)).expect("a crawl");
+        let kept = quote(&same, "A").expect("listed");
+        assert_eq!(
+            (kept.last_updated, kept.as_of),
+            (time("2026-01-02T11:54:00Z"), time(NOW))
+        );
+        assert!(same.quarantined.is_empty());
+    }
+
+    #[test]
+    fn one_item_from_the_future_is_bad_but_a_vendor_ahead_as_a_whole_is_not() {
+        let crawl = check([Ok(item("A", "2", "2027-01-01T00:00:00Z"))], None).expect("a crawl");
+        assert_eq!(crawl.quarantined[0].fault, ItemFault::FromTheFuture);
+
+        let ahead = before((0..25).map(|n| item(&format!("Q{n:02}"), "7", "2026-03-01T00:00:00Z")));
+        assert_eq!(ahead.meta.count, 25);
+        let healed = check([], Some(&ahead)).expect("the right time again");
+        assert_eq!(quote(&healed, "Q00").expect("listed").price.to_string(), "1");
+    }
+
+    #[test]
+    fn no_stock_at_all_is_no_crawl() {
+        let limits = CrawlLimits::with_deadline(Duration::from_secs(1));
+        let refused = merge(Listing::default(), &limits, None, time(NOW)).expect_err("empty");
+        assert_eq!(refused.reason(), "empty");
+    }
+}
