@@ -1,10 +1,10 @@
 //! Serves an axum router with limits that hold: connections, time for a request head, idle time, and a stop that no
 //! client can delay.
 //!
-//! hyper's own graceful shutdown waits for ever for a half-sent request head. Here a connection that is not working
-//! on a request when the drain begins is closed after [`LINGER`]; one that is working ends with its answer, or at
-//! the hard stop. A response body still being read [`LINGER`] after its handler returned is cut then, event streams
-//! included: clients of streams reconnect to another replica.
+//! hyper's own graceful shutdown waits for ever for a half-sent request head. Here, once the drain began, a connection
+//! is closed when no handler worked for it for [`LINGER`]; one whose handler works ends with its answer, or at the hard
+//! stop. A response body that a client has not read by then is cut, event streams included: clients of streams
+//! reconnect to another replica.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ use tower::ServiceExt as _;
 use crate::config::HttpConfig;
 use crate::lifecycle::Shutdown;
 
-/// How long an idle or half-sent connection lives on once draining began.
+/// How long a connection without a working handler lives on once draining began (up to twice this).
 pub const LINGER: Duration = Duration::from_secs(1);
 
 /// Pause after a failed accept: without file descriptors, trying at once would only burn CPU.
@@ -102,7 +102,9 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown, li
     connections.close();
     tokio::select! {
         () = connections.wait() => {}
-        () = shutdown.hard.cancelled() => {}
+        () = shutdown.hard.cancelled() => {
+            tracing::warn!(connections = connections.len(), "connections cut off");
+        }
     }
 }
 
@@ -125,6 +127,7 @@ async fn accept(
 struct Progress {
     any_head: AtomicBool,
     in_handler: AtomicUsize,
+    answered: AtomicUsize,
 }
 
 /// Counts a request out again even when its future is dropped.
@@ -140,6 +143,7 @@ impl InHandler {
 
 impl Drop for InHandler {
     fn drop(&mut self) {
+        self.0.answered.fetch_add(1, Ordering::Relaxed);
         self.0.in_handler.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -162,11 +166,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shutdow
         .timer(TokioTimer::new())
         .header_read_timeout(limits.keep_alive)
         .max_buf_size(HEAD_BYTES_MAX);
-    let mut served = pin!(
-        builder
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades()
-    );
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
 
     // First head, or a first end.
     tokio::select! {
@@ -195,8 +195,10 @@ async fn head_missing(progress: &Progress, within: Duration) {
 /// Ends once no handler has been at work for `linger`.
 async fn idle_for(progress: &Progress, linger: Duration) {
     loop {
+        let before = progress.answered.load(Ordering::Relaxed);
         tokio::time::sleep(linger).await;
-        if progress.in_handler.load(Ordering::Relaxed) == 0 {
+        let working = progress.in_handler.load(Ordering::Relaxed) > 0;
+        if !working && progress.answered.load(Ordering::Relaxed) == before {
             return;
         }
     }

@@ -78,8 +78,9 @@ impl Shutdown {
         }
     }
 
+    /// Whether a vital task was lost or the hard stop came.
     pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+        self.failed.load(Ordering::Relaxed) || self.hard.is_cancelled()
     }
 
     /// Waits for the tasks of [`Shutdown::spawn`], or for the hard stop. Says whether all ended.
@@ -104,6 +105,16 @@ enum Asked {
     Terminate,
     Interrupt,
     Within,
+}
+
+impl Asked {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+            Self::Within => "process",
+        }
+    }
 }
 
 impl Signals {
@@ -136,7 +147,11 @@ impl Signals {
         } else {
             Duration::ZERO
         };
-        tracing::info!(asked_by = ?asked, drain_delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "stopping");
+        tracing::info!(
+            asked_by = asked.as_str(),
+            drain_delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            "stopping"
+        );
         let insisted = tokio::select! {
             () = tokio::time::sleep(delay) => false,
             _ = self.next() => true,

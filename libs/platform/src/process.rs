@@ -206,6 +206,8 @@ impl<A> Process<A> {
         F: Future<Output = Result<(), E>>,
         E: Into<BoxError>,
     {
+        // Made first: the time to ready counts from here.
+        let readiness = Readiness::new();
         crate::tls::install_provider();
         let mut reader = Reader::new(Sources::of_process(self.config_file.as_deref()));
         let (config, lifecycle, runtime) = read_all(&mut reader, read);
@@ -227,7 +229,7 @@ impl<A> Process<A> {
         let context = Context {
             process: self.name,
             metrics: Metrics::for_process(),
-            readiness: Readiness::new(),
+            readiness,
             shutdown: Shutdown::new(),
         };
         tracing::info!(

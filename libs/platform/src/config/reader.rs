@@ -1,6 +1,6 @@
 //! Reads keys one by one and gathers mistakes and documentation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl Reader {
         let found = self.find(key, None, true, help);
         if found.is_none() {
             let message = format!(
-                "nothing is set; write {}, for example {example}",
+                "nothing is set; write the {}, for example {example}",
                 lower_first(help)
             );
             self.mistake(env_name(key), message);
@@ -181,7 +181,7 @@ impl Reader {
             Ok(None) => {
                 let name = env_name(key);
                 let message = format!(
-                    "nothing is set; write {} here, or in {name}_FILE the path of a file that holds it",
+                    "nothing is set; write the {} here, or in {name}_FILE the path of a file that holds it",
                     lower_first(help)
                 );
                 self.mistake(name, message);
@@ -374,19 +374,18 @@ struct Known {
 
 impl Known {
     fn of(entries: &[Entry]) -> Self {
-        let secrets = entries.iter().filter(|entry| entry.secret).map(|entry| entry.key);
-        // Secrets of the other processes too: any known key may be given as a file.
-        let files = secrets
-            .chain(KNOWN_KEYS.iter().copied())
-            .map(|key| format!("{key}_file"));
-        let plain = entries
+        let own: BTreeMap<&str, &Entry> = entries.iter().map(|entry| (entry.key, entry)).collect();
+        let keys: BTreeSet<&str> = own.keys().chain(KNOWN_KEYS).copied().collect();
+        // Which keys of the others are secrets is not known here, so any of them may be given as a file.
+        let as_file = |key: &&&str| own.get(**key).is_none_or(|entry| entry.secret);
+        let files: Vec<_> = keys
             .iter()
-            .map(|entry| entry.key)
-            .chain(KNOWN_KEYS.iter().copied())
-            .map(str::to_owned);
+            .filter(as_file)
+            .map(|key| format!("{key}_file"))
+            .collect();
         let own_sections = entries.iter().map(|entry| section(entry.key)).collect();
         Self {
-            keys: plain.chain(files).collect(),
+            keys: keys.into_iter().map(str::to_owned).chain(files).collect(),
             own_sections,
         }
     }

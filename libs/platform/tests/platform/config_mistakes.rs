@@ -34,7 +34,7 @@ fn all_mistakes_come_at_once_with_what_was_seen_and_what_to_write() {
          FUSE_HTTP__LISTEN: \"8080\" is refused: it is not an IP address with a port; write an IP address with a port, such as 127.0.0.1:8080 or 0.0.0.0:8080\n  \
          FUSE_HTTP__MAX_CONNECTIONS: \"0\" is refused: it is out of range; write a whole number from 1 to 100000\n  \
          FUSE_VENDOR__BASE_URL: \"vendor.example.com\" is refused: it does not begin with http:// or https://; write an http or https URL without user, query or fragment, such as https://vendor.example.com\n  \
-         FUSE_VENDOR__API_KEY: nothing is set; write key for the vendor's API here, or in FUSE_VENDOR__API_KEY_FILE the path of a file that holds it\n  \
+         FUSE_VENDOR__API_KEY: nothing is set; write the key for the vendor's API here, or in FUSE_VENDOR__API_KEY_FILE the path of a file that holds it\n  \
          FUSE_ADMN__LISTEN: no such key; did you mean FUSE_ADMIN__LISTEN?"
     );
 }
@@ -42,7 +42,7 @@ fn all_mistakes_come_at_once_with_what_was_seen_and_what_to_write() {
 #[test]
 fn a_missing_value_is_named_with_an_example() {
     let found = mistakes(&[("FUSE_VENDOR__API_KEY", "k")], VendorConfig::read);
-    let expected = "FUSE_VENDOR__BASE_URL: nothing is set; write URL of the vendor's API, for example https://vendor.example.com";
+    let expected = "FUSE_VENDOR__BASE_URL: nothing is set; write the URL of the vendor's API, for example https://vendor.example.com";
     assert_eq!(found, [expected]);
 }
 
