@@ -124,13 +124,14 @@ create table order_events (
     primary key (user_id, order_id, status),
     unique (txid, seq, user_id),
     foreign key (user_id, order_id) references orders (user_id, order_id),
+    -- A CHECK that comes out as null passes, so both ask for null first.
     constraint order_events_legal_step check (
-        (from_status is null and status in ('rejected', 'submitted'))
-        or (from_status = 'submitted' and status in ('filled', 'failed', 'unknown'))
-        or (from_status = 'unknown' and status in ('filled', 'failed'))),
+        case when from_status is null then status in ('rejected', 'submitted')
+             when from_status = 'submitted' then status in ('filled', 'failed', 'unknown')
+             else status in ('filled', 'failed') end),
     constraint order_events_reason_fits_status check (
         case when status in ('submitted', 'filled') then reason is null
-             else reason is not null or from_status = 'unknown' end),
+             else reason is not null or from_status is not distinct from 'unknown' end),
     constraint order_events_fill_fits_status check (
         (status = 'filled') = (fill_price is not null)
         and (fill_price is null) = (fill_quantity is null)

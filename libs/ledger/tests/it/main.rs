@@ -1,0 +1,10 @@
+//! The ledger against a real PostgreSQL, one fresh database per test.
+
+mod support;
+
+mod keys;
+mod orders;
+mod outage;
+mod portfolios;
+mod reports;
+mod schema;

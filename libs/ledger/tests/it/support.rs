@@ -1,0 +1,167 @@
+//! A fresh database with the schema, a user, and orders in one line.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use fuse_domain::{Fill, OrderRequest, Outcome, Price, Quantity, QuoteUsed, Side, Symbol};
+use fuse_ledger::{
+    Decision, IdempotencyKey, Ledger, Order, Placed, Settle, Settled, StoredAnswer, SubmitOrder,
+};
+use fuse_platform::config::DatabaseConfig;
+use fuse_platform::{Metrics, Secret};
+use jiff::Timestamp;
+use sqlx::{Connection as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+/// A ledger on its own database, with one user.
+pub struct Fixture {
+    pub ledger: Ledger,
+    pub metrics: Metrics,
+    pub url: String,
+    pub user: Uuid,
+}
+
+pub fn config(url: &str) -> DatabaseConfig {
+    DatabaseConfig {
+        url: Secret::from_text(url),
+        max_connections: 10,
+        acquire_timeout: Duration::from_secs(2),
+        statement_timeout: Duration::from_secs(5),
+    }
+}
+
+pub async fn fixture() -> Result<Fixture> {
+    let url = fuse_harness::postgres::Postgres::shared()?.database()?;
+    let metrics = Metrics::new();
+    let ledger = Ledger::new(&config(&url), &metrics)?;
+    ledger.migrate().await?;
+    let user = Uuid::now_v7();
+    ledger
+        .create_user(user, "Ada", at("2026-03-02T10:00:00Z"))
+        .await?;
+    Ok(Fixture {
+        ledger,
+        metrics,
+        url,
+        user,
+    })
+}
+
+pub fn at(text: &str) -> Timestamp {
+    text.parse().expect("a time written in a test")
+}
+
+pub fn request(symbol: &str, quantity: &str, limit_price: &str) -> OrderRequest {
+    OrderRequest {
+        symbol: Symbol::parse(symbol).expect("a symbol written in a test"),
+        side: Side::Buy,
+        quantity: Quantity::parse_client(quantity).expect("a quantity written in a test"),
+        limit_price: Price::parse_client(limit_price).expect("a price written in a test"),
+    }
+}
+
+pub fn fill(price: &str, quantity: &str) -> Outcome {
+    let price = Price::parse(price).expect("a price written in a test");
+    let quantity = Quantity::parse(quantity).expect("a quantity written in a test");
+    Outcome::Filled(Fill::new(price, quantity).expect("an exact product"))
+}
+
+pub fn answer(status: u16, body: &str) -> StoredAnswer {
+    StoredAnswer {
+        status,
+        body: body.to_owned(),
+    }
+}
+
+impl Fixture {
+    /// An accepted order for `quantity` at `limit_price`, under the given key.
+    pub fn submit(&self, key: &str, request: OrderRequest, when: &str) -> SubmitOrder {
+        SubmitOrder {
+            id: Uuid::now_v7(),
+            user_id: self.user,
+            portfolio_id: None,
+            key: IdempotencyKey::parse(key).expect("a key written in a test"),
+            request_sha256: [7; 32],
+            quote: Some(QuoteUsed {
+                price: request.limit_price,
+                as_of: at("2026-03-02T10:00:00Z"),
+                snapshot_id: Uuid::nil(),
+            }),
+            request,
+            client_order_id: None,
+            decision: Decision::Accepted,
+            at: at(when),
+        }
+    }
+
+    pub async fn placed(&self, order: SubmitOrder) -> Result<Order> {
+        match self.ledger.place(order).await? {
+            Placed::New(order) => Ok(*order),
+            other => anyhow::bail!("not a new order: {other:?}"),
+        }
+    }
+
+    pub fn settlement(&self, order_id: Uuid, outcome: Outcome, when: &str) -> Settle {
+        Settle {
+            order_id,
+            user_id: self.user,
+            outcome,
+            attempts: serde_json::json!([{"reached": "answered"}]),
+            answer: answer(201, r#"{"made":"by the test"}"#),
+            at: at(when),
+        }
+    }
+
+    /// Places and settles in one go.
+    pub async fn traded(
+        &self,
+        key: &str,
+        request: OrderRequest,
+        outcome: Outcome,
+        when: &str,
+    ) -> Result<Order> {
+        let order = self.placed(self.submit(key, request, when)).await?;
+        match self
+            .ledger
+            .settle(self.settlement(order.id, outcome, when))
+            .await?
+        {
+            Settled::Now(order) => Ok(*order),
+            other => anyhow::bail!("not settled now: {other:?}"),
+        }
+    }
+
+    /// A connection of its own, for hand-written SQL.
+    pub async fn connection(&self) -> Result<PgConnection> {
+        PgConnection::connect(&self.url)
+            .await
+            .context("connecting to the test's own database")
+    }
+
+    /// Hand-written SQL; its error's text when it is refused.
+    pub async fn by_hand(&self, sql: &str) -> Result<Result<(), String>> {
+        let mut connection = self.connection().await?;
+        let outcome = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+            .execute(&mut connection)
+            .await;
+        connection.close().await?;
+        Ok(outcome.map(drop).map_err(|error| error.to_string()))
+    }
+
+    /// One text from the database.
+    pub async fn text(&self, sql: &str) -> Result<String> {
+        let mut connection = self.connection().await?;
+        let row = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok(row.try_get::<Option<String>, _>(0)?.unwrap_or_default())
+    }
+
+    /// The current figure of a metric, by the beginning of its line.
+    pub fn metric(&self, line: &str) -> Option<f64> {
+        let text = String::from_utf8(self.metrics.encode()).ok()?;
+        let found = text.lines().find(|found| found.starts_with(line))?;
+        found.rsplit(' ').next()?.parse().ok()
+    }
+}
