@@ -1,1 +1,17 @@
-//! REST API of the stock trading service.
+#![doc = include_str!("../README.md")]
+
+pub mod auth;
+pub mod commands;
+pub mod config;
+pub mod http;
+pub mod input;
+pub mod market_data;
+pub mod metrics;
+pub mod orders;
+pub mod page_token;
+pub mod portfolio_body;
+mod probes;
+pub mod problem;
+pub mod routes;
+pub mod serve;
+pub mod state;

@@ -1,3 +1,35 @@
 //! REST API of the stock trading service.
 
-fn main() {}
+use std::process::ExitCode;
+
+use api_service::commands::{self, Args, Command, KeysConfig, MigrateConfig};
+use api_service::config::ServeConfig;
+use api_service::serve::serve;
+use fuse_platform::Process;
+use fuse_platform::config::Reader;
+
+const ABOUT: &str = "REST API of the Fuse stock trading service";
+
+fn main() -> ExitCode {
+    let process = Process::<Args>::parse("api-service", ABOUT, read_all);
+    match &process.args.command {
+        None | Some(Command::Serve) => process.run(ServeConfig::read, serve),
+        Some(Command::Migrate) => process.run_command(MigrateConfig::read, commands::migrate),
+        Some(Command::Keys { command }) => process.run_command(KeysConfig::read, |context, config| {
+            commands::keys(context, config, command)
+        }),
+        Some(Command::Openapi) => match commands::openapi() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("api-service: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// Every key that any of the commands knows, for `--help`.
+fn read_all(reader: &mut Reader) {
+    ServeConfig::read(reader);
+    MigrateConfig::read(reader);
+}

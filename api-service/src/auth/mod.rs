@@ -1,0 +1,76 @@
+//! Who is asking, and what they may do.
+//!
+//! A key comes as `x-api-key` or as a bearer token, never in the address. Invariants: a key of a user sees only that user (everything
+//! of others is "not found"); nothing about a key is told before its hash matched.
+
+mod extract;
+mod keyring;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+
+use fuse_ledger::{Owner, Scope};
+use uuid::Uuid;
+
+pub use extract::{Admin, Reader, Reporter, Trader};
+pub use keyring::{BootstrapKey, KeyRing, KeyRingSettings};
+
+use crate::problem::{ApiError, Code};
+
+/// A verified key.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// What the log calls it: the key's id, or `bootstrap`.
+    pub label: String,
+    /// Whom it acts for.
+    pub owner: Owner,
+    scopes: BTreeSet<Scope>,
+}
+
+/// Where the request log finds the caller: put into a request from outside, filled in once the key is verified.
+#[derive(Clone, Debug, Default)]
+pub struct LabelSlot(Arc<OnceLock<String>>);
+
+impl LabelSlot {
+    /// Names the caller; the first name stays.
+    pub fn set(&self, label: &str) {
+        self.0.get_or_init(|| label.to_owned());
+    }
+
+    /// The caller's name, once known.
+    #[must_use]
+    pub fn get(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+}
+
+impl Caller {
+    /// Whether it may do this. `admin` includes every other scope.
+    #[must_use]
+    pub fn allows(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
+    }
+
+    /// The only user that it sees; `None`: all.
+    #[must_use]
+    pub fn only_user(&self) -> Option<Uuid> {
+        self.owner.user_id()
+    }
+
+    /// Fails with 404 unless it sees this user.
+    pub fn check_sees(&self, user_id: Uuid) -> Result<(), ApiError> {
+        match self.only_user() {
+            Some(own) if own != user_id => Err(user_not_found()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The 404 of a user that is not there or not the caller's.
+#[must_use]
+pub fn user_not_found() -> ApiError {
+    ApiError::new(
+        Code::UserNotFound,
+        "There is no such user, or this key does not belong to it.",
+    )
+}

@@ -1,0 +1,15 @@
+//! Commands beside `serve`.
+
+mod args;
+mod keys;
+mod migrate;
+
+pub use args::{Args, Command, KeysCommand};
+pub use keys::{KeysConfig, keys};
+pub use migrate::{MigrateConfig, migrate};
+
+/// Prints the description of the interface.
+pub fn openapi() -> Result<(), serde_json::Error> {
+    println!("{}", crate::http::openapi().to_pretty_json()?);
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! What happens around every handler, outermost first: observe (id, log line, metrics, problem documents), CORS, panic catching,
+//! guard (sizes, concurrency, time), and then the routes.
+
+mod guard;
+mod observe;
+mod request;
+mod router;
+
+pub use guard::Limits;
+pub use observe::Rendered;
+pub use request::RequestContext;
+pub use router::{build, openapi, routes_and_methods, wrap};

@@ -1,0 +1,54 @@
+//! Domain values of clients. Prices and quantities: plain decimal text, at most nine decimals, greater than zero, never rounded.
+
+use fuse_domain::{AmountError, Price, Quantity, SymbolError};
+
+use super::Fields;
+use crate::problem::FieldCode;
+
+/// A required price.
+pub fn price(fields: &mut Fields<'_>, name: &str) -> Option<Price> {
+    let text = fields.text(name, "a price as a decimal string, such as \"150.25\"")?;
+    Price::parse_client(&text)
+        .map_err(|error| refuse(fields, name, &error))
+        .ok()
+}
+
+/// A required quantity.
+pub fn quantity(fields: &mut Fields<'_>, name: &str) -> Option<Quantity> {
+    let text = fields.text(name, "a quantity as a decimal string, such as \"1\" or \"4.5\"")?;
+    Quantity::parse_client(&text)
+        .map_err(|error| refuse(fields, name, &error))
+        .ok()
+}
+
+fn refuse(fields: &mut Fields<'_>, name: &str, error: &AmountError) {
+    let code = match error {
+        AmountError::Empty => FieldCode::Empty,
+        AmountError::NotANumber => FieldCode::NotANumber,
+        AmountError::NotPositive | AmountError::Negative => FieldCode::NotPositive,
+        AmountError::TooManyDecimals { .. } => FieldCode::TooManyDecimals,
+        AmountError::TooLarge => FieldCode::TooLarge,
+        AmountError::TooManyDigits => FieldCode::TooManyDigits,
+    };
+    fields.refuse(name, code, sentence(&error.to_string()));
+}
+
+/// The code of a text that is no symbol.
+pub fn symbol_code(error: SymbolError) -> FieldCode {
+    match error {
+        SymbolError::Empty => FieldCode::Empty,
+        SymbolError::TooLong => FieldCode::TooLong,
+        SymbolError::IllegalCharacter => FieldCode::BadCharacter,
+    }
+}
+
+/// First letter upper case, a full stop at the end.
+pub fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first: String = characters
+        .next()
+        .map_or_else(String::new, |c| c.to_uppercase().collect());
+    let rest = characters.as_str();
+    let stop = if rest.ends_with('.') { "" } else { "." };
+    format!("{first}{rest}{stop}")
+}

@@ -1,0 +1,131 @@
+//! Outcomes that the database could not take yet: kept in this process and tried until it does.
+//!
+//! What is here is known for sure and must not be lost: a graceful stop waits for it, and what is left at the hard stop
+//! goes to the log, complete. Settling is repeatable, so trying again after a lost answer is harmless.
+//! Each outcome has a task of its own; there are never more than orders were in flight when the database went away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuse_ledger::{Ledger, Settle, Settled};
+use fuse_platform::Shutdown;
+use prometheus::IntGauge;
+use rand::RngExt as _;
+
+use crate::metrics::Metrics;
+
+/// Most outcomes that wait before new orders are refused.
+const WAITING_MAX: i64 = 10_000;
+
+/// Pauses between tries; the tries of many outcomes are spread by jitter.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Keeps outcomes. Cheap to clone.
+#[derive(Clone)]
+pub struct Backlog {
+    ledger: Ledger,
+    shutdown: Shutdown,
+    metrics: Arc<Metrics>,
+}
+
+impl Backlog {
+    /// An empty backlog.
+    #[must_use]
+    pub fn new(ledger: Ledger, shutdown: Shutdown, metrics: Arc<Metrics>) -> Self {
+        Self {
+            ledger,
+            shutdown,
+            metrics,
+        }
+    }
+
+    /// How many outcomes wait.
+    #[must_use]
+    pub fn waiting(&self) -> i64 {
+        self.metrics.settlements_waiting.get()
+    }
+
+    /// Whether no more should be risked.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.waiting() >= WAITING_MAX
+    }
+
+    /// Stores an outcome as soon as the database allows.
+    pub fn keep(&self, settle: Settle) {
+        let waiting = Waiting::new(&self.metrics.settlements_waiting);
+        let (ledger, shutdown) = (self.ledger.clone(), self.shutdown.clone());
+        self.shutdown.spawn(async move {
+            let mut pause = PAUSE_MIN;
+            loop {
+                let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+                tokio::select! {
+                    () = tokio::time::sleep(jittered) => {}
+                    () = shutdown.hard.cancelled() => break log_lost(&settle),
+                }
+                if try_settle(&ledger, &settle).await {
+                    break;
+                }
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            drop(waiting);
+        });
+    }
+}
+
+/// Counts one outcome as waiting until dropped.
+struct Waiting(IntGauge);
+
+impl Waiting {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Whether it needs no further try.
+async fn try_settle(ledger: &Ledger, settle: &Settle) -> bool {
+    match ledger.settle(settle.clone()).await {
+        Ok(Settled::NotFound) => {
+            // The first write failed with its answer lost, and had in fact not happened.
+            tracing::info!(order.id = %settle.order_id, "a kept outcome belongs to no order");
+            true
+        }
+        Ok(Settled::Now(_) | Settled::Before(..)) => {
+            tracing::info!(order.id = %settle.order_id, "a kept outcome is stored");
+            true
+        }
+        Err(error) if error.retryable() => false,
+        Err(error) => {
+            log_unstorable(settle, &error.to_string());
+            true
+        }
+    }
+}
+
+/// Somebody must act: the ledger refuses what the vendor did.
+pub fn log_unstorable(settle: &Settle, error: &str) {
+    tracing::error!(
+        order.id = %settle.order_id,
+        user.id = %settle.user_id,
+        outcome = ?settle.outcome,
+        error,
+        "the outcome of an order cannot be stored"
+    );
+}
+
+fn log_lost(settle: &Settle) {
+    tracing::error!(
+        order.id = %settle.order_id,
+        user.id = %settle.user_id,
+        outcome = ?settle.outcome,
+        "stopped before the outcome of an order could be stored; it is still submitted in the ledger"
+    );
+}

@@ -1,0 +1,320 @@
+//! The write path of an order.
+//!
+//! Invariants: the order is committed as `submitted` before the vendor is called; the vendor is called at most once for it, and never for a
+//! repeat, a rejection or an order that could not be committed; an outcome of the vendor is stored, or kept until it can be.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fuse_domain::{
+    OrderPolicy, OrderRequest, OrderStatus, Outcome, QuoteLookup, QuoteUsed, Reason, Rejection, judge,
+};
+use fuse_ledger::{
+    Decision, IdempotencyKey, Ledger, LedgerError, Order, Placed, Settle, Settled, SubmitOrder,
+};
+use fuse_market::{Buy, MarketView, VendorClient};
+use fuse_platform::Shutdown;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::answer::{Answer, kept_answer, outcome_answer, rejection_problem};
+use super::backlog::{Backlog, log_unstorable};
+use crate::http::RequestContext;
+use crate::market_data::age_secs;
+use crate::metrics::Metrics;
+use crate::problem::{ApiError, Code, FieldCode, Place, Problem};
+
+/// Tries of write 2 while the client waits; it loses against a deadlock or a busy row at most this often.
+const SETTLE_TRIES_MAX: u32 = 3;
+
+/// An order as a client placed it, parsed.
+#[derive(Clone, Debug)]
+pub struct PlaceOrder {
+    /// Its owner.
+    pub user_id: Uuid,
+    /// `None`: the owner's default portfolio.
+    pub portfolio_id: Option<Uuid>,
+    /// Makes a repeat a repeat.
+    pub key: IdempotencyKey,
+    /// Hash of what was asked for, which tells a repeat from another request under the same key.
+    pub request_sha256: [u8; 32],
+    /// What is to be bought.
+    pub request: OrderRequest,
+    /// The client's own name for it.
+    pub client_order_id: Option<String>,
+    /// For the documents that answer it.
+    pub context: RequestContext,
+}
+
+/// Takes orders. Cheap to clone.
+#[derive(Clone)]
+pub struct OrderDesk {
+    /// Where orders are recorded.
+    pub ledger: Ledger,
+    /// Where stocks are bought.
+    pub vendor: VendorClient,
+    /// What stocks cost.
+    pub view: MarketView,
+    /// What is allowed.
+    pub policy: Arc<OrderPolicy>,
+    /// Outcomes that wait for the database.
+    pub backlog: Backlog,
+    /// A stop waits for the orders that are being placed.
+    pub shutdown: Shutdown,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+}
+
+impl OrderDesk {
+    /// Places an order, to its end, whether or not the client waits for it.
+    pub async fn place(&self, order: PlaceOrder) -> Result<Answer, ApiError> {
+        let desk = self.clone();
+        let task = self.shutdown.spawn(async move { desk.run(order).await });
+        task.await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+    }
+
+    async fn run(&self, order: PlaceOrder) -> Result<Answer, ApiError> {
+        let began = Instant::now();
+        if self.backlog.is_full() {
+            let detail =
+                "Too many outcomes wait for the database. The order was not taken; send it again later.";
+            return Err(ApiError::new(Code::DatabaseUnavailable, detail));
+        }
+        let id = Uuid::now_v7();
+        let at = now();
+        let (quote, verdict) = self.check(&order.request, at);
+        self.metrics.order_phase("quote", began.elapsed());
+        let rejection = verdict.as_ref().err().map(|rejection| {
+            (
+                rejection.reason(),
+                Answer::problem(rejection_problem(rejection), id, &order.context),
+            )
+        });
+        let committing = Instant::now();
+        let placed = self
+            .ledger
+            .place(submit(id, at, &order, quote, rejection.as_ref()))
+            .await;
+        let placed = match placed {
+            Ok(placed) => placed,
+            Err(error) => return Err(self.not_placed(id, &order, &error)),
+        };
+        let first_write = committing.elapsed();
+        match (placed, rejection) {
+            (Placed::New(new), None) => {
+                self.metrics.order(OrderStatus::Submitted, None);
+                Ok(self.buy(*new, &order.context, began, first_write).await)
+            }
+            (Placed::New(_), Some((reason, answer))) => {
+                self.metrics.order(OrderStatus::Rejected, Some(reason));
+                self.metrics.order_phase("commit", first_write);
+                self.metrics.order_phase("own", began.elapsed());
+                Ok(answer)
+            }
+            (other, _) => repeated(other),
+        }
+    }
+
+    /// The quote that counts, and what the rules say.
+    fn check(&self, request: &OrderRequest, at: Timestamp) -> (Option<QuoteUsed>, Result<(), Rejection>) {
+        let snapshot = self.view.current();
+        let age = snapshot
+            .as_ref()
+            .map(|snapshot| age_secs(snapshot.meta.taken_at, at));
+        let is_stale = age.is_some_and(|age| age > self.policy.max_quote_age_secs);
+        self.metrics.snapshot_read(age, is_stale);
+        let quote = snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.quote_used(&request.symbol));
+        let lookup = match (&snapshot, &quote) {
+            (None, _) => QuoteLookup::NoMarketData,
+            (Some(_), None) => QuoteLookup::UnknownSymbol,
+            (Some(_), Some(quote)) => QuoteLookup::Found(quote),
+        };
+        let verdict = judge(request, lookup, at, &self.policy);
+        (quote, verdict)
+    }
+
+    /// Write 1 failed, so the vendor is not called.
+    fn not_placed(&self, id: Uuid, order: &PlaceOrder, error: &LedgerError) -> ApiError {
+        if !error.retryable() {
+            return ApiError::internal(error);
+        }
+        let problem = Problem::new(
+            Code::DatabaseUnavailable,
+            "The database does not answer at the moment, so the order was not taken and the vendor was not called. Send it again with the same \
+             Idempotency-Key; if the answer is then this one again, marked as replayed, use a new key.",
+        );
+        // Its answer was lost, but the write may have happened: then the order must not stay submitted, for nobody will send it.
+        let answer = Answer::problem(problem.clone(), id, &order.context);
+        self.backlog.keep(Settle {
+            order_id: id,
+            user_id: order.user_id,
+            outcome: Outcome::Failed(Reason::VendorUnreachable),
+            attempts: serde_json::Value::Array(Vec::new()),
+            answer: answer.stored,
+            at: now(),
+        });
+        ApiError::from(problem).because(error)
+    }
+
+    /// Calls the vendor once and stores what became of it.
+    async fn buy(
+        &self,
+        order: Order,
+        context: &RequestContext,
+        began: Instant,
+        first_write: Duration,
+    ) -> Answer {
+        let calling = Instant::now();
+        let request = &order.request;
+        let bought = self
+            .vendor
+            .buy(&request.symbol, request.limit_price, request.quantity)
+            .await;
+        let vendor_time = calling.elapsed();
+        self.metrics.order_phase("vendor", vendor_time);
+        let storing = Instant::now();
+        let answer = self.settle(order, bought, context).await;
+        self.metrics
+            .order_phase("commit", first_write + storing.elapsed());
+        self.metrics
+            .order_phase("own", began.elapsed().saturating_sub(vendor_time));
+        answer
+    }
+
+    async fn settle(&self, order: Order, bought: Buy, context: &RequestContext) -> Answer {
+        let at = now();
+        let attempts = serde_json::to_value(&bought.attempts).unwrap_or_default();
+        let settled = Order {
+            status: bought.outcome.status(),
+            reason: bought.outcome.reason(),
+            fill: bought.outcome.fill().copied(),
+            attempts: attempts.clone(),
+            updated_at: at,
+            ..order.clone()
+        };
+        let answer = outcome_answer(&bought.outcome, &settled, bought.retry_after, context);
+        let mut settle = Settle {
+            order_id: order.id,
+            user_id: order.user_id,
+            outcome: bought.outcome,
+            attempts,
+            answer: answer.stored.clone(),
+            at,
+        };
+        let reason = settled.reason;
+        match self.store(&settle).await {
+            Ok(Settled::Before(_, stored)) => Answer::first(stored),
+            Ok(Settled::Now(_)) => {
+                self.metrics.order(settled.status, reason);
+                answer
+            }
+            Ok(Settled::NotFound) => {
+                log_unstorable(&settle, "the order is not in the ledger");
+                kept_answer(&order)
+            }
+            Err(error) => {
+                // The client gets what is true now, and the same for every repeat; the order itself will tell the outcome.
+                let kept = kept_answer(&order);
+                if error.retryable() {
+                    settle.answer = kept.stored.clone();
+                    tracing::warn!(order.id = %order.id, error = %error, "the outcome of an order is kept until the database takes it");
+                    self.metrics.order(settled.status, reason);
+                    self.backlog.keep(settle);
+                } else {
+                    log_unstorable(&settle, &error.to_string());
+                }
+                kept
+            }
+        }
+    }
+
+    async fn store(&self, settle: &Settle) -> Result<Settled, LedgerError> {
+        let mut tries = 1;
+        loop {
+            match self.ledger.settle(settle.clone()).await {
+                Err(LedgerError::Conflict(_)) if tries < SETTLE_TRIES_MAX => tries += 1,
+                settled => return settled,
+            }
+        }
+    }
+}
+
+/// Now, as exact as the ledger keeps it, so that an answer and a later read agree.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
+fn submit(
+    id: Uuid,
+    at: Timestamp,
+    order: &PlaceOrder,
+    quote: Option<QuoteUsed>,
+    rejection: Option<&(Reason, Answer)>,
+) -> SubmitOrder {
+    let decision = match rejection {
+        None => Decision::Accepted,
+        Some((reason, answer)) => Decision::Rejected {
+            reason: *reason,
+            answer: answer.stored.clone(),
+        },
+    };
+    SubmitOrder {
+        id,
+        user_id: order.user_id,
+        portfolio_id: order.portfolio_id,
+        key: order.key.clone(),
+        request_sha256: order.request_sha256,
+        request: order.request.clone(),
+        client_order_id: order.client_order_id.clone(),
+        quote,
+        decision,
+        at,
+    }
+}
+
+/// The answer to an order that was not written because something was there before.
+fn repeated(placed: Placed) -> Result<Answer, ApiError> {
+    match placed {
+        Placed::New(_) => Err(ApiError::internal("a new order is not a repeated one")),
+        Placed::Replay(stored) => Ok(Answer::replay(stored)),
+        Placed::InFlight { order_id } => {
+            let mut problem = Problem::new(
+                Code::IdempotencyInProgress,
+                "The first request with this Idempotency-Key is still running. Send this one again shortly to get its answer.",
+            )
+            .retry_after(1);
+            problem.order_id = Some(order_id);
+            Err(problem.into())
+        }
+        Placed::KeyReused => Err(ApiError::field(
+            Code::IdempotencyKeyReused,
+            Place::Header,
+            "/Idempotency-Key",
+            FieldCode::NotAllowed,
+            "This Idempotency-Key was used for an order with other values. Use a new one for a new order.",
+        )),
+        Placed::ClientOrderIdTaken => Err(ApiError::field(
+            Code::InvalidFields,
+            Place::Body,
+            "/clientOrderId",
+            FieldCode::Taken,
+            "Another order of this user has this clientOrderId.",
+        )),
+        Placed::PortfolioNotFound => Err(portfolio_not_found()),
+    }
+}
+
+/// The 404 of a portfolio that is not there or not the caller's.
+#[must_use]
+pub fn portfolio_not_found() -> ApiError {
+    ApiError::field(
+        Code::PortfolioNotFound,
+        Place::Body,
+        "/portfolioId",
+        FieldCode::NotAllowed,
+        "There is no such portfolio, or it belongs to another user.",
+    )
+}

@@ -1,0 +1,11 @@
+//! Placing orders: what must never be lost, doubled or invented.
+
+mod answer;
+mod backlog;
+mod body;
+mod desk;
+
+pub use answer::Answer;
+pub use backlog::Backlog;
+pub use body::OrderBody;
+pub use desk::{OrderDesk, PlaceOrder, portfolio_not_found};

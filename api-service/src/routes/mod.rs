@@ -1,0 +1,16 @@
+//! One file is one endpoint: its shapes, its description and its handler.
+
+pub mod clock;
+pub mod keys_create;
+pub mod keys_list;
+pub mod keys_revoke;
+pub mod openapi;
+pub mod order_get;
+pub mod order_place;
+pub mod orders_list;
+pub mod portfolio_get;
+pub mod portfolios_create;
+pub mod portfolios_list;
+pub mod report_daily;
+pub mod stock_get;
+pub mod stocks_list;

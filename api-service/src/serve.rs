@@ -1,0 +1,117 @@
+//! `api-service serve`: wires the parts and serves until asked to stop.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fuse_ledger::Ledger;
+use fuse_market::{MarketView, SnapshotStore, VendorClient, follow};
+use fuse_platform::{BoxError, Context, Secret, aws, http_server};
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use sha2::Sha256;
+
+use crate::auth::{BootstrapKey, KeyRing};
+use crate::config::ServeConfig;
+use crate::http;
+use crate::metrics::Metrics;
+use crate::orders::{Backlog, OrderDesk};
+use crate::page_token::PageTokens;
+use crate::probes::Probes;
+use crate::state::{AppState, Parts};
+
+/// Runs the service. Needs no dependency to be there: what is away answers 503 until it is back.
+pub async fn serve(context: Context, config: ServeConfig) -> Result<(), BoxError> {
+    let shutdown = context.shutdown.clone();
+    let store = SnapshotStore::new(
+        &aws::sdk_config(&(&config.dynamodb).into()).await,
+        &config.dynamodb.table_prefix,
+        &context.metrics,
+    );
+    let state = state(&context, &config)?;
+    let asked = context
+        .readiness
+        .condition("market", "the snapshot store was not asked yet");
+    let (view, poll, until) = (state.view.clone(), config.poll, shutdown.drain.clone());
+    shutdown.spawn_vital("market", follow(store.clone(), view.clone(), until, poll));
+    tokio::spawn(async move {
+        view.tried().await;
+        asked.met();
+    });
+    let probes = Probes::new(&context.metrics, state.clone(), store);
+    shutdown.spawn_vital("probes", probes.run(shutdown.soft.clone()));
+    context.serve_admin(&config.admin, status(state.clone())).await?;
+    let router = http::build(state, &config.origins);
+    let listener = http_server::bind(config.http.listen, "http").await?;
+    http_server::serve(listener, router, shutdown, (&config.http).into()).await;
+    Ok(())
+}
+
+/// The parts, wired. Nothing connects here.
+fn state(context: &Context, config: &ServeConfig) -> Result<AppState, BoxError> {
+    let metrics = Arc::new(Metrics::new(&context.metrics));
+    let ledger = Ledger::new(&config.database, &context.metrics)?;
+    let vendor = VendorClient::new(&config.vendor, &context.metrics)?;
+    let view = MarketView::new(&context.metrics);
+    let desk = OrderDesk {
+        ledger: ledger.clone(),
+        vendor: vendor.clone(),
+        view: view.clone(),
+        policy: Arc::new(config.policy.clone()),
+        backlog: Backlog::new(ledger.clone(), context.shutdown.clone(), Arc::clone(&metrics)),
+        shutdown: context.shutdown.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    let bootstrap = config.bootstrap_admin_key.clone();
+    Ok(AppState::new(Parts {
+        desk,
+        view,
+        vendor,
+        tokens: page_tokens(config.page_token_key.as_ref().or(bootstrap.as_ref())),
+        keys: KeyRing::new(
+            ledger.clone(),
+            Arc::clone(&metrics),
+            bootstrap.map(BootstrapKey),
+            config.keys,
+        ),
+        ledger,
+        limits: config.limits.clone(),
+        freshness: config.freshness,
+        report_schedule: config.report_schedule.clone(),
+        metrics,
+        openapi: Bytes::from(http::openapi().to_json()?),
+    }))
+}
+
+/// Derived from what replicas share, so that a walk may change replica. The secret itself seals nothing.
+fn page_tokens(secret: Option<&Secret>) -> PageTokens {
+    let Some(secret) = secret else {
+        tracing::warn!(
+            "neither auth.page_token_key nor auth.bootstrap_admin_key is set: page tokens work on this replica only, until it restarts"
+        );
+        return PageTokens::new(&rand::random::<[u8; 32]>());
+    };
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().expose_secret().as_bytes())
+        .expect("HMAC takes keys of any length");
+    mac.update(b"fuse page tokens 1");
+    PageTokens::new(&mac.finalize().into_bytes())
+}
+
+/// What `/status` of the admin port says beside the frame's own figures.
+fn status(state: AppState) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
+    move || {
+        let now = jiff::Timestamp::now();
+        let snapshot = state.view.current();
+        let breakers = state.vendor.breakers();
+        json!({
+            "snapshot": snapshot.map(|snapshot| state.freshness.describe(&snapshot.meta, now)),
+            "vendor": {"list": breakers.list.as_str(), "buy": breakers.buy.as_str()},
+            "dependencies": {
+                "postgres": state.metrics.postgres_up.get() == 1,
+                "dynamodb": state.metrics.dynamodb_up.get() == 1,
+            },
+            "settlementsWaiting": state.desk.backlog.waiting(),
+            "requestsInFlight": state.metrics.http_in_flight.get(),
+        })
+    }
+}
