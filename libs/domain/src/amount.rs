@@ -1,4 +1,5 @@
-//! Totals of money. They need more digits than the factors they are made of, so they are wider than a `Decimal`.
+//! Totals of money. They need more digits than the factors they are made of, so they are wider than a
+//! `Decimal`.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,8 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::exact::{Exact, Literal};
 use crate::money::{AmountError, Quantity};
 
-/// Digits of an [`Amount`]: what an `i128` always holds. A quote with float noise (17 digits) times a client's quantity fits,
-/// which the 28 digits of a `Decimal` would not guarantee.
+/// Digits of an [`Amount`]: what an `i128` always holds. A quote with float noise (17 digits) times a
+/// client's quantity fits, which the 28 digits of a `Decimal` would not guarantee.
 const DIGITS_MAX: u32 = 38;
 
 /// Decimals of [`average_price`].
@@ -44,7 +45,8 @@ macro_rules! amount {
                 $name::from_exact(&Exact::from_decimal(value))
             }
 
-            /// The same value as a `Decimal`; an error when it has more than 28 digits. Into SQL, bind the text as numeric instead.
+            /// The same value as a `Decimal`; an error when it has more than 28 digits. Into SQL, bind the
+            /// text as numeric instead.
             pub fn as_decimal(self) -> Result<Decimal, AmountError> {
                 self.exact().to_decimal()
             }
@@ -132,7 +134,8 @@ macro_rules! text_number {
 }
 
 amount! {
-    /// An exact amount of money, zero or more, at most 38 digits: the total of a fill, a cost, a market value. A JSON string.
+    /// An exact amount of money, zero or more, at most 38 digits: the total of a fill, a cost, a market
+    /// value. A JSON string.
     Amount, false
 }
 
@@ -141,8 +144,8 @@ amount! {
     SignedAmount, true
 }
 
-/// An exact sum over many orders, of money or of shares, without any limit: adding can not fail and its order does not matter,
-/// so sums of parts equal the sum of the whole. A JSON string.
+/// An exact sum over many orders, of money or of shares, without any limit: adding can not fail and its order
+/// does not matter, so sums of parts equal the sum of the whole. A JSON string.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Total(Exact);
 
@@ -192,15 +195,15 @@ impl From<Amount> for Total {
 
 text_number!(Total);
 
-/// Cost of one share, for display only: rounded half to even at 9 decimals. Never compute with it; cost and quantity are the truth.
-/// The error is for a result that does not fit 28 digits.
+/// Cost of one share, for display only: rounded half to even at 9 decimals. Never compute with it; cost and
+/// quantity are the truth. The error is for a result that does not fit 28 digits.
 pub fn average_price(cost: Amount, quantity: Quantity) -> Result<Decimal, AmountError> {
     let average = cost.exact().div_half_even(&quantity.exact(), AVERAGE_DECIMALS);
     average.ok_or(AmountError::NotPositive)?.to_decimal()
 }
 
-/// Profit or loss as percent of the cost, for display only: rounded half to even at 4 decimals; `None` when there is no cost or
-/// the figure is beyond 28 digits.
+/// Profit or loss as percent of the cost, for display only: rounded half to even at 4 decimals; `None` when
+/// there is no cost or the figure is beyond 28 digits.
 pub fn profit_loss_percent(cost: Amount, profit_loss: SignedAmount) -> Option<Decimal> {
     let hundred = Exact::new(BigInt::from(100), 0);
     let percent = profit_loss

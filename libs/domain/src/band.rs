@@ -1,4 +1,5 @@
-//! How far an offer may be from the quote. Source: the vendor refuses a buy whose price is more than 2 % off the current price.
+//! How far an offer may be from the quote. Source: the vendor refuses a buy whose price is more than 2 % off
+//! the current price.
 
 use std::fmt;
 
@@ -12,7 +13,8 @@ use crate::money::Price;
 const WHOLE: u32 = 1_000_000;
 const PERCENT_DECIMALS: u32 = 4;
 
-/// The widest distance of an offer from the quote, in percent of the quote: 0 to 99.9999 with at most 4 decimals; 2 by default.
+/// The widest distance of an offer from the quote, in percent of the quote: 0 to 99.9999 with at most 4
+/// decimals; 2 by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tolerance {
     millionths: u32,
@@ -38,15 +40,16 @@ impl Tolerance {
         })
     }
 
-    /// Whether the offer is near enough: `|offer - quote| * 100 <= percent * quote`, exactly, the edge included.
+    /// Whether the offer is near enough: `|offer - quote| * 100 <= percent * quote`, exactly, the edge
+    /// included.
     pub fn accepts(&self, quote: Price, offer: Price) -> bool {
         let (quote, offer) = (quote.exact(), offer.exact());
         let distance = offer.sub(&quote).abs();
         distance.mul(&whole(WHOLE)) <= quote.mul(&whole(self.millionths))
     }
 
-    /// The lowest and highest offer that [`Tolerance::accepts`] takes. Exact when 28 digits hold the edge; else rounded inwards, so
-    /// that every offer inside is accepted.
+    /// The lowest and highest offer that [`Tolerance::accepts`] takes. Exact when 28 digits hold the edge;
+    /// else rounded inwards, so that every offer inside is accepted.
     pub fn allowed_range(&self, quote: Price) -> (Decimal, Decimal) {
         let quote = quote.exact();
         let edge = |millionths: u32| quote.mul(&Exact::new(BigInt::from(millionths), 6));

@@ -1,7 +1,8 @@
-//! Circuit breaker as a pure function: (state, event, now) gives (state, decision). Whoever owns one keeps it behind a lock.
+//! Circuit breaker as a pure function: (state, event, now) gives (state, decision). Whoever owns one keeps it
+//! behind a lock.
 //!
-//! What must stay true: while half open at most one probe is out; the result of a call that was begun before the last transition
-//! changes nothing; no jump of the clock keeps it open for longer than `open_for_max`.
+//! What must stay true: while half open at most one probe is out; the result of a call that was begun before
+//! the last transition changes nothing; no jump of the clock keeps it open for longer than `open_for_max`.
 
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ pub struct BreakerPolicy {
     pub open_for_max: Duration,
     /// After this time a probe without a result counts as lost, and the next one may go.
     pub probe_for_max: Duration,
-    /// Closed for so long, the next opening starts at `open_for_min` again; sooner, a flapping vendor meets ever longer open times.
+    /// Closed for so long, the next opening starts at `open_for_min` again; sooner, a flapping vendor meets
+    /// ever longer open times.
     pub forget_after: Duration,
 }
 
@@ -165,8 +167,8 @@ impl Breaker {
         }
     }
 
-    /// `jitter_permille` is a random number from 0 to 1000: the open time is half fixed, half scaled by it, so that replicas do not
-    /// probe together.
+    /// `jitter_permille` is a random number from 0 to 1000: the open time is half fixed, half scaled by it,
+    /// so that replicas do not probe together.
     pub fn on_failure(
         self,
         policy: &BreakerPolicy,
@@ -194,7 +196,8 @@ impl Breaker {
         }
     }
 
-    /// The call was given up without a result, for example cancelled before it was sent: frees the place of a probe.
+    /// The call was given up without a result, for example cancelled before it was sent: frees the place of a
+    /// probe.
     pub fn on_abandoned(self, permit: Permit) -> Breaker {
         if permit.epoch != self.epoch || self.state != BreakerState::HalfOpen {
             return self;
@@ -233,7 +236,8 @@ impl Breaker {
     }
 }
 
-/// `min(open_for_min * 2^openings, open_for_max)`, of which one half is fixed and the other scaled by the jitter.
+/// `min(open_for_min * 2^openings, open_for_max)`, of which one half is fixed and the other scaled by the
+/// jitter.
 fn open_for(policy: &BreakerPolicy, openings: u32, jitter_permille: u16) -> Duration {
     let factor = 2u32.saturating_pow(openings.min(31));
     let full = policy

@@ -1,5 +1,5 @@
-//! Decimals of any size, exactly. Every product, sum and comparison of money goes through here, because `rust_decimal`
-//! rounds silently when a scale does not fit.
+//! Decimals of any size, exactly. Every product, sum and comparison of money goes through here, because
+//! `rust_decimal` rounds silently when a scale does not fit.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -14,7 +14,8 @@ const TEXT_BYTES_MAX: usize = 128;
 /// Largest power of ten that a number text may spell out, so that `1e999999999` costs nothing.
 const EXPONENT_MAX: i64 = 128;
 
-/// `mantissa / 10^scale`, normalised: no trailing zero in the mantissa unless the scale is 0, so equal values are equal fields.
+/// `mantissa / 10^scale`, normalised: no trailing zero in the mantissa unless the scale is 0, so equal values
+/// are equal fields.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Exact {
     mantissa: BigInt,
@@ -193,8 +194,8 @@ impl Exact {
         Some(Exact::new(if negative { -whole } else { whole }, decimals))
     }
 
-    /// A positive value with at most as many decimals as make it fit [`AmountError::DIGITS_MAX`] digits, rounded up or down; the
-    /// largest such number when it is too large.
+    /// A positive value with at most as many decimals as make it fit [`AmountError::DIGITS_MAX`] digits,
+    /// rounded up or down; the largest such number when it is too large.
     pub fn fitted(&self, round_up: bool) -> Decimal {
         let limit = pow10(AmountError::DIGITS_MAX);
         let mut value = self.clone();
@@ -259,7 +260,8 @@ impl PartialOrd for Exact {
     }
 }
 
-/// The one place where a number becomes text: plain decimal, no exponent, no trailing zeros, no negative zero.
+/// The one place where a number becomes text: plain decimal, no exponent, no trailing zeros, no negative
+/// zero.
 impl fmt::Display for Exact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.mantissa.magnitude().to_string();

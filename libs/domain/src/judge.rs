@@ -21,7 +21,8 @@ pub struct OrderRequest {
     pub limit_price: Price,
 }
 
-/// The quote that an order was checked against; kept with the order so that the check can be repeated for ever.
+/// The quote that an order was checked against; kept with the order so that the check can be repeated for
+/// ever.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QuoteUsed {
@@ -83,8 +84,9 @@ impl Rejection {
 
 /// Judges an order: `Ok` means that the vendor may be called.
 ///
-/// The age is checked before the band, because a check against an old quote is worse than none. A quote from the future by more
-/// than the allowed age is as useless as an old one (the clock jumped), so the distance in time counts, whatever its sign.
+/// The age is checked before the band, because a check against an old quote is worse than none. A quote from
+/// the future by more than the allowed age is as useless as an old one (the clock jumped), so the distance in
+/// time counts, whatever its sign.
 pub fn judge(
     request: &OrderRequest,
     quote: QuoteLookup<'_>,

@@ -1,8 +1,9 @@
 //! Rules of the stock trading service: money, orders, breaker, report arithmetic; no I/O.
 //!
-//! What must stay true of everything here: it is a function of its arguments (time and randomness are arguments too), and
-//! money is exact: an operation either gives the mathematically exact result or an error, never a rounded figure. The only
-//! two figures that divide, [`average_price`] and [`profit_loss_percent`], are for display and say how they round.
+//! What must stay true of everything here: it is a function of its arguments (time and randomness are
+//! arguments too), and money is exact: an operation either gives the mathematically exact result or an error,
+//! never a rounded figure. The only two figures that divide, [`average_price`] and [`profit_loss_percent`],
+//! are for display and say how they round.
 
 mod amount;
 mod band;

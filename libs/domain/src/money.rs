@@ -51,12 +51,14 @@ impl AmountError {
     }
 }
 
-/// Plain decimal text of a value: no exponent, no trailing zeros. Every decimal that leaves the service is written by this.
+/// Plain decimal text of a value: no exponent, no trailing zeros. Every decimal that leaves the service is
+/// written by this.
 pub fn decimal_text(value: Decimal) -> String {
     Exact::from_decimal(value).to_string()
 }
 
-/// Normalised text of a JSON number of any sign that fits 28 digits exactly; for figures that are passed on and never computed with.
+/// Normalised text of a JSON number of any sign that fits 28 digits exactly; for figures that are passed on
+/// and never computed with.
 pub fn number_text(text: &str) -> Result<String, AmountError> {
     let value = Exact::parse(text)?;
     value.to_decimal()?;
@@ -100,12 +102,14 @@ macro_rules! positive_decimal {
         pub struct $name(Decimal);
 
         impl $name {
-            /// Reads a JSON number's text, exponent forms too; refuses whatever does not fit 28 digits exactly.
+            /// Reads a JSON number's text, exponent forms too; refuses whatever does not fit 28 digits
+            /// exactly.
             pub fn parse(text: &str) -> Result<$name, AmountError> {
                 parse_positive(text).map($name)
             }
 
-            /// Reads what a client sent: plain decimal text, at most 9 decimals and 19 digits before the point.
+            /// Reads what a client sent: plain decimal text, at most 9 decimals and 19 digits before the
+            /// point.
             pub fn parse_client(text: &str) -> Result<$name, AmountError> {
                 parse_client(text).map($name)
             }
@@ -164,7 +168,8 @@ positive_decimal! {
 }
 
 positive_decimal! {
-    /// A number of shares, fractions allowed, greater than zero, at most 28 digits. A JSON string; `numeric` in SQL.
+    /// A number of shares, fractions allowed, greater than zero, at most 28 digits. A JSON string; `numeric`
+    /// in SQL.
     Quantity
 }
 

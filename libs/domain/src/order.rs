@@ -142,7 +142,8 @@ impl Fill {
     }
 }
 
-/// What an attempt to buy settles to. The reason of `Failed` and `Unknown` must be one of that status: [`Outcome::from_reason`].
+/// What an attempt to buy settles to. The reason of `Failed` and `Unknown` must be one of that status:
+/// [`Outcome::from_reason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Filled(Fill),
@@ -151,7 +152,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The outcome that a reason belongs to; `None` for a reason of a rejection, which is no outcome of an attempt.
+    /// The outcome that a reason belongs to; `None` for a reason of a rejection, which is no outcome of an
+    /// attempt.
     pub fn from_reason(reason: Reason) -> Option<Outcome> {
         match reason.status() {
             OrderStatus::Failed => Some(Outcome::Failed(reason)),

@@ -18,11 +18,13 @@ pub struct Quote {
     /// Untrusted text.
     pub sector: String,
     pub price: Price,
-    /// The vendor's figure as normalised text (`number_text`); absolute or percent is not known, so it is only passed on.
+    /// The vendor's figure as normalised text (`number_text`); absolute or percent is not known, so it is
+    /// only passed on.
     pub change: String,
     /// The vendor's own time of the price.
     pub last_updated: Timestamp,
-    /// When a crawl fetched it; its age counts from here. Older than the snapshot when the item was bad in the last crawls.
+    /// When a crawl fetched it; its age counts from here. Older than the snapshot when the item was bad in
+    /// the last crawls.
     pub as_of: Timestamp,
 }
 
@@ -59,7 +61,8 @@ impl From<SnapshotParts> for Snapshot {
 }
 
 impl Snapshot {
-    /// Sorts, and keeps the newer `last_updated` of a symbol that occurs twice; `meta.count` says how many are left.
+    /// Sorts, and keeps the newer `last_updated` of a symbol that occurs twice; `meta.count` says how many
+    /// are left.
     pub fn new(id: Uuid, taken_at: Timestamp, mut quotes: Vec<Quote>) -> Snapshot {
         quotes.sort_by(|a, b| {
             let newest_first = Reverse((a.last_updated, a.as_of)).cmp(&Reverse((b.last_updated, b.as_of)));

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::order::{OrderStatus, UnknownCode};
 
-/// Why an order is rejected, failed or unknown. The codes are stable: they are stored, shown, counted and documented.
+/// Why an order is rejected, failed or unknown. The codes are stable: they are stored, shown, counted and
+/// documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {

@@ -39,7 +39,8 @@ pub struct ReportLine {
 }
 
 impl ReportLine {
-    /// The one section where the line belongs. A line that contradicts itself is an error, because a guess would be an invented outcome.
+    /// The one section where the line belongs. A line that contradicts itself is an error, because a guess
+    /// would be an invented outcome.
     pub fn section(&self) -> Result<Section, ReportError> {
         let broken = |why| {
             Err(ReportError::Inconsistent {
@@ -80,15 +81,16 @@ impl ReportLine {
     }
 }
 
-/// What a report covers: events after `from` (all earlier ones when absent) up to and including `to`, and older ones that were
-/// committed too late for the report before.
+/// What a report covers: events after `from` (all earlier ones when absent) up to and including `to`, and
+/// older ones that were committed too late for the report before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Period {
     pub from: Option<Timestamp>,
     pub to: Timestamp,
 }
 
-/// Counts of orders by outcome and what was bought. `orders` is the sum of the first four; `resolved` are no new orders.
+/// Counts of orders by outcome and what was bought. `orders` is the sum of the first four; `resolved` are no
+/// new orders.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportTotals {
@@ -146,7 +148,8 @@ pub struct DailyReport {
     pub resolved: LineList,
 }
 
-/// Computes a report. The result does not depend on the order of the lines; each line counts in exactly one section.
+/// Computes a report. The result does not depend on the order of the lines; each line counts in exactly one
+/// section.
 pub fn compute(
     date: Date,
     time_zone: &str,

@@ -4,8 +4,9 @@ use jiff::tz::TimeZone;
 
 use crate::tally::ReportError;
 
-/// When the report of a date is cut: that wall clock time in the zone. In a gap of daylight saving time the later instant, in a
-/// fold the earlier one. Errors: no such time of day, or a date at the end of the calendar.
+/// When the report of a date is cut: that wall clock time in the zone. In a gap of daylight saving time the
+/// later instant, in a fold the earlier one. Errors: no such time of day, or a date at the end of the
+/// calendar.
 pub fn cut_at(date: Date, tz: &TimeZone, hour: i8, minute: i8) -> Result<Timestamp, ReportError> {
     let time = Time::new(hour, minute, 0, 0).map_err(ReportError::Time)?;
     let zoned = date

@@ -2,8 +2,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A stock symbol as the vendor writes it, case kept: 1 to 20 ASCII letters, digits and `. - _ ^ =`, with at least one
-/// letter or digit. The last rule keeps `.` and `..` out of the paths of the URLs that symbols become part of.
+/// A stock symbol as the vendor writes it, case kept: 1 to 20 ASCII letters, digits and `. - _ ^ =`, with at
+/// least one letter or digit. The last rule keeps `.` and `..` out of the paths of the URLs that symbols
+/// become part of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Symbol(String);

@@ -1,5 +1,5 @@
-//! The sums of a report. Adding is exact, and neither its order nor its grouping matters: the tallies of the hours, merged, equal
-//! the tally of the day.
+//! The sums of a report. Adding is exact, and neither its order nor its grouping matters: the tallies of the
+//! hours, merged, equal the tally of the day.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,8 @@ pub enum Section {
     Rejected,
     Failed,
     Unknown,
-    /// An order that was unknown in this or an earlier report and has been settled since; not counted as an order again.
+    /// An order that was unknown in this or an earlier report and has been settled since; not counted as an
+    /// order again.
     Resolved,
 }
 

@@ -1,4 +1,5 @@
-//! What holdings are worth. Where no quote is known there is no value; nothing is invented, also not in a sum.
+//! What holdings are worth. Where no quote is known there is no value; nothing is invented, also not in a
+//! sum.
 
 use rust_decimal::Decimal;
 

@@ -275,7 +275,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens: one live probe at a time, no call while open, never refused for longer than the policy says.
+    /// Whatever happens: one live probe at a time, no call while open, never refused for longer than the
+    /// policy says.
     #[test]
     fn holds_its_promises_in_any_sequence(steps in prop::collection::vec(step(), 1..200)) {
         let mut rig = Rig::new();

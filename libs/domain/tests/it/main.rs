@@ -1,4 +1,5 @@
-//! Tests of the domain through its public names. `rational` is the independent model that exactness is held against.
+//! Tests of the domain through its public names. `rational` is the independent model that exactness is held
+//! against.
 
 mod band;
 mod breaker;

@@ -192,6 +192,14 @@ fn sums_and_differences_that_do_not_fit_are_errors() {
         Err(AmountError::TooManyDigits)
     );
     assert_eq!(
+        amount("88.699815").checked_add(amount("0.2475")),
+        Ok(amount("88.947315"))
+    );
+    assert_eq!(
+        quantity("4.5").checked_add(quantity("0.000000001")),
+        Ok(quantity("4.500000001"))
+    );
+    assert_eq!(
         amount("1").checked_sub(amount("2.5")),
         Ok(SignedAmount::parse("-1.5").expect("fits"))
     );

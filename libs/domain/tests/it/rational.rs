@@ -83,7 +83,8 @@ pub fn text_of(mantissa: &BigUint, scale: usize) -> String {
     }
 }
 
-/// Texts of positive numbers with up to `digits` digits and up to `decimals` decimals, small and large ones alike.
+/// Texts of positive numbers with up to `digits` digits and up to `decimals` decimals, small and large ones
+/// alike.
 pub fn number(digits: usize, decimals: usize) -> impl Strategy<Value = String> {
     let mantissa = (1..=digits).prop_flat_map(|length| {
         (1u8..=9, prop::collection::vec(0u8..=9, length - 1)).prop_map(|(first, rest)| {

@@ -51,7 +51,7 @@ fn resolved(line: ReportLine) -> ReportLine {
 
 fn report(lines: Vec<ReportLine>) -> Result<DailyReport, ReportError> {
     let period = Period {
-        from: None,
+        from: Some(at_millis(-1_000)),
         to: at_millis(1_000_000),
     };
     compute(date(2026, 3, 2), "UTC", period, lines)
@@ -79,7 +79,7 @@ fn the_json_that_the_api_serves() {
     let expected = json!({
         "date": "2026-03-02",
         "timeZone": "UTC",
-        "period": {"from": null, "to": "2026-03-02T09:16:40Z"},
+        "period": {"from": "2026-03-02T08:59:59Z", "to": "2026-03-02T09:16:40Z"},
         "totals": {
             "orders": 7, "filled": 3, "rejected": 1, "failed": 1, "unknown": 2, "resolved": 1,
             "filledTotal": "109.142315", "resolvedTotal": "100", "users": 3,
