@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::wait;
 
+/// kubectl itself costs a tenth of a second of processor time: asking without a pause would slow down what is waited for.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// A kubectl that is bound to one cluster. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
@@ -131,16 +134,14 @@ impl Kubectl {
         accept: impl Fn(&str) -> bool,
     ) -> Result<String> {
         let mut last = String::new();
-        wait::until(what, deadline, || match self.run(args) {
-            Ok(text) if accept(&text) => Some(text),
-            Ok(text) => {
-                last = text;
-                None
+        wait::until(what, deadline, || {
+            match self.run(args) {
+                Ok(text) if accept(&text) => return Some(text),
+                Ok(text) => last = text,
+                Err(error) => last = format!("{error:#}"),
             }
-            Err(error) => {
-                last = format!("{error:#}");
-                None
-            }
+            std::thread::sleep(PAUSE);
+            None
         })
         .map_err(|error| {
             error.context(format!(

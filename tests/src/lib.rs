@@ -3,7 +3,9 @@
 pub mod apiserver;
 pub mod background;
 pub mod certs;
+pub mod cluster;
 pub mod dynamodb;
+pub mod image;
 pub mod kubectl;
 pub mod packages;
 pub mod ports;

@@ -2,3 +2,5 @@
 
 #[path = "cluster/apiserver.rs"]
 mod apiserver;
+#[path = "cluster/machine.rs"]
+mod machine;
