@@ -125,7 +125,13 @@ impl ProcBuilder {
             command.arg(format!("--regid={gid}"));
             command.arg("--clear-groups");
         }
-        command.arg("--").arg(&self.program).args(&self.args);
+        command.arg("--");
+        if !self.detached {
+            // We may have died before the death signal was set; then the parent is another.
+            command.args(["/bin/sh", "-c", r#"[ "$PPID" = "$0" ] && exec "$@""#]);
+            command.arg(std::process::id().to_string());
+        }
+        command.arg(&self.program).args(&self.args);
         if self.env_clear {
             command.env_clear();
         }
