@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
+use tokio::net::TcpSocket;
 
 const FIRST: u16 = 10_000;
 /// Below the node ports of Kubernetes (30000) and the ephemeral range (32768).
@@ -81,4 +82,16 @@ impl Port {
     pub fn on_loopback(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
     }
+}
+
+/// A socket that has the address but does not listen yet: connections are refused, and nobody else can take it.
+pub(crate) fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }

@@ -3,22 +3,27 @@
 //!
 //! The death signal follows the *thread* that forked, not the process, so all children are started by one thread that never ends.
 
-use std::collections::VecDeque;
+mod command;
+mod record;
+
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::net::SocketAddr;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
+
+pub use command::{find_program, missing_package, output, run};
+pub use record::PidRecord;
 
 use crate::{rundir, wait};
+use command::{describe, tail};
 
 /// Lines of a child's log that an error message shows.
 const LOG_TAIL_LINES: usize = 40;
@@ -406,55 +411,6 @@ impl Drop for Proc {
     }
 }
 
-/// A process known by pid and start time, so that a reused pid is never taken for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PidRecord {
-    pub pid: u32,
-    /// Clock ticks since boot, from /proc/PID/stat.
-    pub started_ticks: u64,
-}
-
-impl PidRecord {
-    /// `None` when no such process runs (a zombie does not run).
-    #[must_use]
-    pub fn of(pid: u32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in parentheses may hold blanks: count from its end.
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        if matches!(fields.next()?, "Z" | "X") {
-            return None;
-        }
-        let started_ticks = fields.nth(18)?.parse().ok()?;
-        Some(Self { pid, started_ticks })
-    }
-
-    #[must_use]
-    pub fn is_alive(self) -> bool {
-        Self::of(self.pid) == Some(self)
-    }
-
-    /// SIGTERM, then SIGKILL after `grace`; nothing when it is gone already.
-    ///
-    /// # Errors
-    /// When it survives or the kernel refuses.
-    pub fn stop(self, grace: Duration) -> Result<()> {
-        for (signal, wait_for) in [
-            (Signal::SIGTERM, grace),
-            (Signal::SIGKILL, Duration::from_secs(10)),
-        ] {
-            if !self.is_alive() {
-                return Ok(());
-            }
-            signal::kill(nix_pid(self.pid), signal)
-                .with_context(|| format!("send {signal} to {}", self.pid))?;
-            if wait::until("its end", wait_for, || (!self.is_alive()).then_some(())).is_ok() {
-                return Ok(());
-            }
-        }
-        bail!("process {} survived SIGKILL", self.pid)
-    }
-}
-
 type SpawnRequest = (Command, mpsc::Sender<std::io::Result<Child>>);
 
 /// Forks in the one thread that lives as long as the process.
@@ -479,99 +435,6 @@ fn spawn_from_keeper(command: Command) -> Result<Child> {
         .send((command, answer))
         .context("the child-keeper thread is gone")?;
     Ok(answered.recv().context("the child-keeper thread is gone")??)
-}
-
-/// Finds a program in `extra_dirs`, then in PATH, then in the sbin folders.
-///
-/// # Errors
-/// Names the Debian package and the command that installs it.
-pub fn find_program(program: &str, apt_package: &str, extra_dirs: &[&str]) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
-    extra_dirs
-        .iter()
-        .map(PathBuf::from)
-        .chain(std::env::split_paths(&path))
-        .chain(sbin.iter().map(PathBuf::from))
-        .map(|dir| dir.join(program))
-        .find(|candidate| candidate.is_file())
-        .ok_or_else(|| missing_package(program, apt_package))
-}
-
-/// The one error for a missing system package.
-#[must_use]
-pub fn missing_package(program: &str, apt_package: &str) -> anyhow::Error {
-    anyhow!(
-        "`{program}` is not installed. On Debian or Ubuntu: sudo apt-get install -y --no-install-recommends {apt_package}"
-    )
-}
-
-/// Runs a command to its end, at most `deadline`, and returns what it printed.
-///
-/// # Errors
-/// When it cannot start, exits with another status than 0, or takes too long; the message holds the end of its output.
-pub fn run(command: &mut Command, deadline: Duration) -> Result<Output> {
-    let what = format!("{command:?}");
-    let out = tempfile::tempfile().context("temporary file")?;
-    let err = tempfile::tempfile().context("temporary file")?;
-    command.stdin(Stdio::null());
-    command.stdout(out.try_clone()?);
-    command.stderr(err.try_clone()?);
-    let mut child = command.spawn().with_context(|| format!("start {what}"))?;
-    let started = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if started.elapsed() > deadline {
-            let _ = child.kill();
-            let _ = child.wait();
-            bail!("{what} did not end within {} s", deadline.as_secs());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let output = Output {
-        status,
-        stdout: read_back(out)?,
-        stderr: read_back(err)?,
-    };
-    if !status.success() {
-        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.push_str(&String::from_utf8_lossy(&output.stderr));
-        bail!(
-            "{what} ended with {}:\n{}",
-            describe(status),
-            tail(&text, LOG_TAIL_LINES)
-        );
-    }
-    Ok(output)
-}
-
-fn read_back(mut file: File) -> Result<Vec<u8>> {
-    use std::io::{Read, Seek};
-    let mut bytes = Vec::new();
-    file.rewind()?;
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn tail(text: &str, lines_max: usize) -> String {
-    let mut lines = VecDeque::with_capacity(lines_max);
-    for line in text.lines() {
-        if lines.len() == lines_max {
-            lines.pop_front();
-        }
-        lines.push_back(line);
-    }
-    Vec::from(lines).join("\n")
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "unknown status".to_owned(),
-    }
 }
 
 fn signal_name(signal: Signal) -> &'static str {

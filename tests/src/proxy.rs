@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::background;
-use crate::ports::Port;
+use crate::ports::{Port, bound};
 
 /// What the proxy does with connections and bytes, until told otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,17 +116,6 @@ impl Drop for TcpProxy {
     fn drop(&mut self) {
         self.shared.stop.cancel();
     }
-}
-
-fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
 }
 
 async fn serve(first: TcpListener, address: SocketAddr, shared: Arc<Shared>) {
