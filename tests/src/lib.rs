@@ -3,6 +3,7 @@
 pub mod apiserver;
 pub mod background;
 pub mod certs;
+pub mod client;
 pub mod cluster;
 pub mod dynamodb;
 pub mod image;
@@ -18,5 +19,6 @@ pub mod redis;
 pub mod rundir;
 pub mod services;
 pub mod smtp;
+pub mod stack;
 pub mod tools;
 pub mod wait;

@@ -35,11 +35,23 @@ impl Binaries {
     /// # Errors
     /// When the folder lacks a binary or the build fails (the message holds the compiler's).
     pub fn locate() -> Result<&'static Self> {
-        static LOCATED: OnceLock<Result<Binaries, String>> = OnceLock::new();
         LOCATED
             .get_or_init(|| find_or_build().map_err(|error| format!("{error:#}")))
             .as_ref()
             .map_err(|error| anyhow!("{error}"))
+    }
+
+    /// Settles for this process that binaries are in `dir`, for a caller that built them itself.
+    ///
+    /// # Errors
+    /// When the folder lacks a binary, or another folder was settled before.
+    pub fn use_dir(dir: &Path) -> Result<()> {
+        let wanted = complete(dir)?;
+        let located = LOCATED.get_or_init(|| Ok(wanted));
+        match located {
+            Ok(binaries) if binaries.dir == dir => Ok(()),
+            _ => bail!("this process already took its binaries from another place"),
+        }
     }
 
     /// # Errors
@@ -58,13 +70,19 @@ impl Binaries {
     }
 }
 
+static LOCATED: OnceLock<Result<Binaries, String>> = OnceLock::new();
+
+fn complete(dir: &Path) -> Result<Binaries> {
+    let binaries = Binaries { dir: dir.to_owned() };
+    for name in PACKAGES {
+        binaries.path(name)?;
+    }
+    Ok(binaries)
+}
+
 fn find_or_build() -> Result<Binaries> {
     if let Some(dir) = std::env::var_os("FUSE_BIN_DIR") {
-        let binaries = Binaries { dir: dir.into() };
-        for name in PACKAGES {
-            binaries.path(name).context("FUSE_BIN_DIR lacks a binary")?;
-        }
-        return Ok(binaries);
+        return complete(Path::new(&dir)).context("FUSE_BIN_DIR");
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
