@@ -199,11 +199,11 @@ async fn fetch_all(vendor: &VendorClient, limits: &CrawlLimits) -> Result<Listin
         let Some(next) = next_token else {
             return Ok(listing);
         };
-        if listing.pages >= limits.pages_max {
-            return too_much("pages", limits.pages_max);
-        }
         if !seen.insert(next.clone()) {
             return Err(CrawlError::TokenLoop { page: listing.pages });
+        }
+        if listing.pages >= limits.pages_max {
+            return too_much("pages", limits.pages_max);
         }
         token = Some(next);
     }

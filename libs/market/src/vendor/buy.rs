@@ -16,7 +16,8 @@ const ATTEMPTS_MAX: usize = 3;
 const BACKOFF_BASE: Duration = Duration::from_millis(100);
 const BACKOFF_CAP: Duration = Duration::from_secs(1);
 /// The total deadline must not be the one that ends a connect: only the connect timeout tells us
-/// that nothing was sent. So an attempt begins only with this much more left than a connect takes.
+/// that nothing was sent. So an attempt begins only with this much more left than a connect takes (less when the whole
+/// deadline is very short).
 const DIAL_MARGIN: Duration = Duration::from_millis(100);
 
 /// What one attempt came to.
@@ -107,7 +108,7 @@ impl VendorClient {
         let left = deadline
             .saturating_duration_since(Instant::now())
             .saturating_sub(wait);
-        left >= self.0.connect_timeout + DIAL_MARGIN
+        left >= self.0.buy_connect_timeout + DIAL_MARGIN.min(self.0.buy_timeout / 10)
     }
 
     async fn attempt(&self, symbol: &Symbol, price: Price, quantity: Quantity, deadline: Instant) -> Attempt {

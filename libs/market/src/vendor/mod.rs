@@ -57,7 +57,7 @@ struct Inner {
     api_key: Secret,
     lists: reqwest::Client,
     buys: reqwest::Client,
-    connect_timeout: Duration,
+    buy_connect_timeout: Duration,
     buy_timeout: Duration,
     list_gate: Gate,
     buy_gate: Gate,
@@ -87,7 +87,10 @@ impl VendorClient {
         };
         // A buy never goes over a used connection: the vendor may be closing it just then, and a
         // reset after our bytes left would make the order unknown without need.
+        // Half of a very short deadline, so that a connect that fails is known to have failed within it.
+        let buy_connect_timeout = config.connect_timeout.min(config.buy_timeout / 2);
         let buys = HttpClientConfig {
+            connect_timeout: buy_connect_timeout,
             read_timeout: config.buy_timeout,
             total_timeout: config.buy_timeout,
             pool_idle_timeout: Duration::ZERO,
@@ -99,7 +102,7 @@ impl VendorClient {
             api_key: config.api_key.clone(),
             lists: http_client::build(&lists)?,
             buys: http_client::build(&buys)?,
-            connect_timeout: config.connect_timeout,
+            buy_connect_timeout,
             buy_timeout: config.buy_timeout,
             list_gate: gate(Op::List),
             buy_gate: gate(Op::Buy),

@@ -1,0 +1,75 @@
+//! Crawls of the simulator: the real wire format, with faults between the pages.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use fuse_domain::Symbol;
+use fuse_market::{CrawlLimits, crawl};
+use jiff::Timestamp;
+use vendor_simulator::{Action, Body, Operation, Rule, Simulator, SimulatorConfig};
+
+use crate::fixture::Client;
+
+fn start() -> Result<(Simulator, Client)> {
+    let config = SimulatorConfig::default();
+    let key = config.api_key.clone();
+    let simulator = Simulator::start(config)?;
+    let client = Client::of_url(&simulator.vendor_url(), &key)?;
+    Ok((simulator, client))
+}
+
+#[tokio::test]
+async fn every_stock_of_the_simulator_is_in_the_snapshot_with_its_exact_price() -> Result<()> {
+    let (simulator, client) = start()?;
+    let limits = CrawlLimits::with_deadline(Duration::from_secs(10));
+    let crawled = crawl(&client.vendor, &limits, None, Timestamp::now()).await?;
+    assert_eq!((crawled.snapshot.meta.count, crawled.pages), (40, 5));
+    assert!(crawled.quarantined.is_empty());
+    for symbol in simulator.symbols() {
+        let quote = crawled
+            .snapshot
+            .get(&Symbol::parse(&symbol)?)
+            .expect("every symbol is listed");
+        assert_eq!(
+            Some(quote.price.as_decimal()),
+            simulator.price(&symbol),
+            "{symbol}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_that_fails_twice_delays_the_crawl_and_changes_nothing() -> Result<()> {
+    let (simulator, client) = start()?;
+    let fault = Action::Status {
+        status: 503,
+        body: Body::Html,
+        executed: false,
+        retry_after: None,
+        location: None,
+    };
+    simulator.add_rule(Rule::on(Operation::List, fault).times(2))?;
+    let limits = CrawlLimits::with_deadline(Duration::from_secs(10));
+    let crawled = crawl(&client.vendor, &limits, None, Timestamp::now()).await?;
+    assert_eq!(crawled.snapshot.meta.count, 40);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_at_once() -> Result<()> {
+    let (simulator, _) = start()?;
+    let client = Client::of_url(&simulator.vendor_url(), "another-key")?;
+    let limits = CrawlLimits::with_deadline(Duration::from_secs(10));
+    let error = crawl(&client.vendor, &limits, None, Timestamp::now())
+        .await
+        .expect_err("refused");
+    assert_eq!(error.reason(), "forbidden");
+    assert_eq!(
+        client
+            .metric(r#"vendor_requests_total{op="list",outcome="forbidden"}"#)
+            .as_deref(),
+        Some("1")
+    );
+    Ok(())
+}

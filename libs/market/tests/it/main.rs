@@ -1,0 +1,8 @@
+//! Tests of the market library through its public seam: raw transport faults against the vendor client, crawls against
+//! the simulator, the snapshot store against a DynamoDB stand-in.
+
+mod buy;
+mod crawl;
+mod fixture;
+mod list;
+mod store;
