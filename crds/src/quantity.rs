@@ -23,7 +23,7 @@ pub const REPOSITORY: &str = r"^[a-z0-9]([-a-z0-9._:/]*[a-z0-9])?$";
 /// Name of an AWS region.
 pub const REGION: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// Prefix of DynamoDB tables.
-pub const TABLE_PREFIX: &str = r"^[a-zA-Z0-9_.-]+$";
+pub const TABLE_PREFIX: &str = r"^[a-zA-Z0-9_-]+$";
 /// A mail address, roughly: the mail server decides.
 pub const MAIL_ADDRESS: &str = r"^[^@\s,;<>]+@[^@\s,;<>]+$";
 

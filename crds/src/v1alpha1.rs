@@ -251,7 +251,7 @@ fn redis_port() -> i32 {
 #[serde(rename_all = "camelCase")]
 pub struct DynamoDbSpec {
     /// AWS region.
-    #[schemars(length(min = 1, max = 63), regex(pattern = REGION))]
+    #[schemars(length(min = 1, max = 32), regex(pattern = REGION))]
     pub region: String,
     /// Tables are named `{tablePrefix}-…`. Cannot be changed: another prefix is another history.
     #[schemars(length(min = 3, max = 32), regex(pattern = TABLE_PREFIX))]

@@ -1,1 +1,23 @@
-//! Reconciles FuseTradingService resources into running workloads.
+#![doc = include_str!("../README.md")]
+
+pub mod apply;
+pub mod backoff;
+pub mod build;
+pub mod canonical;
+pub mod config;
+pub mod controller;
+pub mod dereference;
+pub mod error;
+pub mod events;
+pub mod facts;
+pub mod labels;
+pub mod ledger;
+pub mod metrics;
+pub mod names;
+pub mod rbac;
+pub mod reconcile;
+pub mod rollout;
+pub mod status;
+pub mod status_writer;
+pub mod stores;
+pub mod validate;

@@ -90,7 +90,7 @@ pub struct DeliverySpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct SesSpec {
     /// AWS region.
-    #[schemars(length(min = 1, max = 63), regex(pattern = REGION))]
+    #[schemars(length(min = 1, max = 32), regex(pattern = REGION))]
     pub region: String,
 }
 
