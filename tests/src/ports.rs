@@ -95,3 +95,17 @@ pub(crate) fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
     socket.bind(address)?;
     Ok(socket)
 }
+
+/// Like [`bound`], for a port whose listener was just closed: a child that is between fork and exec holds a copy of it for a moment.
+pub(crate) async fn bound_again(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let mut tries_left = 200;
+    loop {
+        match bound(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries_left > 0 => {
+                tries_left -= 1;
+                tokio::time::sleep(crate::wait::POLL_EVERY).await;
+            }
+            result => return result,
+        }
+    }
+}

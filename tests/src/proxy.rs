@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::background;
-use crate::ports::{Port, bound};
+use crate::ports::{Port, bound, bound_again};
 
 /// What the proxy does with connections and bytes, until told otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,7 @@ async fn accept_in_turns(first: TcpListener, address: SocketAddr, shared: &Arc<S
         drop(listener);
         shared.cuts.send_modify(|cuts| *cuts += 1);
         // Bound but not listening: refused, and nobody else can take the port.
-        let parked = bound(address)?;
+        let parked = bound_again(address).await?;
         if mode.wait_for(|mode| *mode != Mode::Refuse).await.is_err() {
             return Ok(());
         }

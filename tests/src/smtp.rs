@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{Port, bound};
+use crate::ports::{Port, bound, bound_again};
 use crate::{background, wait};
 
 /// RFC 5321 wants at least 512 for commands and 1000 for lines of text.
@@ -286,7 +286,7 @@ async fn accept_in_turns(
         drop(listener);
         connections.cancel();
         // Bound but not listening: refused, and nobody else can take the port.
-        let parked = bound(address)?;
+        let parked = bound_again(address).await?;
         if open.wait_for(|open| *open).await.is_err() {
             return Ok(());
         }

@@ -8,8 +8,10 @@ use anyhow::{Context, Result, ensure};
 use fuse_harness::dynamodb::{DynamoDb, DynamoFault};
 use fuse_harness::postgres::Postgres;
 use fuse_harness::proc::{PidRecord, Proc, find_program};
+use fuse_harness::prometheus::Prometheus;
 use fuse_harness::proxy::{Mode, TcpProxy};
 use fuse_harness::redis::Redis;
+use fuse_harness::smtp::{SmtpMode, SmtpOptions, SmtpSink};
 use fuse_harness::{rundir, wait};
 use serde_json::json;
 
@@ -161,13 +163,19 @@ fn redis_answers_and_comes_back_empty() -> Result<()> {
 fn dynamodb_keeps_its_data_over_an_outage() -> Result<()> {
     let dynamodb = DynamoDb::start()?;
     make_table(&dynamodb)?;
-    dynamodb.call("PutItem", &json!({"TableName": "items", "Item": {"pk": {"S": "a"}}}))?;
+    dynamodb.call(
+        "PutItem",
+        &json!({"TableName": "items", "Item": {"pk": {"S": "a"}}}),
+    )?;
     dynamodb.stop()?;
     ensure!(!wait::accepts(dynamodb.address()));
     dynamodb.restart()?;
     let (status, _) = fuse_harness::background::http_get(&dynamodb.endpoint(), SOON)?;
     ensure!(status == 404 || status == 200, "{status}");
-    let answer = dynamodb.call("GetItem", &json!({"TableName": "items", "Key": {"pk": {"S": "a"}}}))?;
+    let answer = dynamodb.call(
+        "GetItem",
+        &json!({"TableName": "items", "Key": {"pk": {"S": "a"}}}),
+    )?;
     ensure!(answer["Item"]["pk"]["S"] == "a", "{answer}");
     dynamodb.hang()?;
     let hung = fuse_harness::background::http_get(&dynamodb.endpoint(), Duration::from_millis(300));
@@ -227,7 +235,10 @@ fn dynamodb_throttles_and_leaves_items_unprocessed_when_told() -> Result<()> {
     let batch = json!({"RequestItems": {"items": [request("b"), request("c"), request("d")]}});
     let (status, body) = through(&dynamodb, "BatchWriteItem", batch)?;
     ensure!(status == 200, "{body}");
-    ensure!(body["UnprocessedItems"]["items"] == json!([request("d")]), "{body}");
+    ensure!(
+        body["UnprocessedItems"]["items"] == json!([request("d")]),
+        "{body}"
+    );
     ensure!(dynamodb.call("Scan", &json!({"TableName": "items"}))?["Count"] == 3);
     ensure!(dynamodb.requests()["PutItem"] == 2);
     Ok(())
@@ -273,5 +284,109 @@ async fn backends_start_and_drop_inside_a_current_thread_runtime() -> Result<()>
     make_table(&dynamodb)?;
     let url = Postgres::shared()?.database()?;
     ensure!(url.starts_with("postgres://fuse:"));
+    Ok(())
+}
+
+/// Speaks SMTP by hand: sends the lines, each after the answer to the one before; returns the answers' codes.
+fn smtp(address: SocketAddr, lines: &[&str]) -> Result<Vec<String>> {
+    use std::io::{BufRead, BufReader, Write};
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut codes = Vec::new();
+    for line in std::iter::once(None).chain(lines.iter().map(Some)) {
+        if let Some(line) = line {
+            stream.write_all(format!("{line}\r\n").as_bytes())?;
+        }
+        loop {
+            let mut answer = String::new();
+            ensure!(reader.read_line(&mut answer)? > 0, "the connection was cut");
+            if answer.as_bytes().get(3) == Some(&b' ') {
+                codes.push(answer[..3].to_owned());
+                break;
+            }
+        }
+    }
+    Ok(codes)
+}
+
+const MAIL: [&str; 5] = [
+    "EHLO test",
+    "MAIL FROM:<from@example.org> SIZE=10",
+    "RCPT TO:<to@example.org>",
+    "DATA",
+    "Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\n..dot\r\nend\r\n.",
+];
+
+#[test]
+fn the_mail_sink_keeps_mails() -> Result<()> {
+    let dir = rundir::unique_path("mails", "")?;
+    let sink = SmtpSink::start_with(SmtpOptions {
+        dir: Some(dir.clone()),
+        ..SmtpOptions::default()
+    })?;
+    let codes = smtp(sink.address(), &[&MAIL[..], &["RSET", "NOOP", "QUIT"]].concat())?;
+    ensure!(
+        codes == ["220", "250", "250", "250", "354", "250", "250", "250", "221"],
+        "{codes:?}"
+    );
+    let mails = sink.wait_for(1, SOON)?;
+    ensure!(mails[0].from == "from@example.org");
+    ensure!(mails[0].recipients == ["to@example.org"]);
+    ensure!(mails[0].subject() == "Grüße");
+    ensure!(mails[0].raw_text().ends_with("\r\n\r\n.dot\r\nend\r\n"));
+    ensure!(std::fs::read(dir.join("0001.eml"))? == mails[0].raw);
+    Ok(())
+}
+
+#[test]
+fn the_mail_sink_refuses_defers_hangs_and_goes_away() -> Result<()> {
+    let sink = SmtpSink::start_with(SmtpOptions {
+        bytes_max: 100,
+        ..SmtpOptions::default()
+    })?;
+    sink.set_mode(SmtpMode::RefuseMail("451 4.7.1 later".to_owned()));
+    ensure!(
+        smtp(sink.address(), &MAIL[..2])?
+            .last()
+            .is_some_and(|c| c == "451")
+    );
+    sink.set_mode(SmtpMode::RefuseRecipient("550 5.1.1 who?".to_owned()));
+    ensure!(
+        smtp(sink.address(), &MAIL[..3])?
+            .last()
+            .is_some_and(|c| c == "550")
+    );
+    sink.set_mode(SmtpMode::RefuseData("554 5.6.0 no".to_owned()));
+    ensure!(smtp(sink.address(), &MAIL)?.last().is_some_and(|c| c == "554"));
+    sink.set_mode(SmtpMode::Accept);
+    let long = format!("{}\r\n.", "x".repeat(101));
+    let too_big = [&MAIL[..4], &[long.as_str()]].concat();
+    ensure!(smtp(sink.address(), &too_big)?.last().is_some_and(|c| c == "552"));
+    ensure!(sink.messages().is_empty());
+    sink.set_mode(SmtpMode::CutAfterData);
+    ensure!(smtp(sink.address(), &MAIL).is_err());
+    ensure!(sink.messages().len() == 1);
+    sink.set_mode(SmtpMode::Hang);
+    ensure!(smtp(sink.address(), &[]).is_err());
+    sink.set_mode(SmtpMode::Accept);
+    sink.stop()?;
+    ensure!(!wait::accepts(sink.address()));
+    sink.restart()?;
+    ensure!(smtp(sink.address(), &MAIL)?.last().is_some_and(|c| c == "250"));
+    ensure!(sink.messages().len() == 2);
+    Ok(())
+}
+
+#[test]
+fn prometheus_scrapes_and_answers() -> Result<()> {
+    // Nothing listens there any more: the target is down, which is data as well.
+    let gone = Redis::start()?.address();
+    let prometheus = Prometheus::start([("gone", gone)])?;
+    let samples = prometheus.wait_for("up{job=\"gone\"}", Duration::from_secs(30))?;
+    ensure!(samples[0].value == 0.0, "{samples:?}");
+    ensure!(samples[0].labels["instance"] == gone.to_string());
+    ensure!(prometheus.query("vector(2) * 21")?[0].value == 42.0);
+    ensure!(prometheus.query("sum(").is_err());
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State as Shared_;
 use axum::http::StatusCode;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use crate::counters::Executed;
 use crate::rules::Rule;
 use crate::server::{Gate, Shared};
-use crate::simulator::add_rule;
+use crate::simulator::{SETTLE_DEADLINE, SETTLE_POLL, add_rule};
 
 type Vendor = Shared_<Arc<Shared>>;
 
@@ -31,7 +32,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn state(Shared_(shared): Vendor) -> Json<Value> {
-    let refusing = *shared.gate.borrow() != Gate::Open;
+    let refusing = shared.is_refusing();
     let mut state = serde_json::to_value(shared.vendor().state()).expect("plain data");
     state["refusing_connects"] = refusing.into();
     Json(state)
@@ -67,6 +68,7 @@ async fn add_rules(Shared_(shared): Vendor, Json(rules): Json<Rules>) -> Respons
             for rule in rules {
                 add_rule(&shared, rule).expect("checked above");
             }
+            settle(&shared).await;
             StatusCode::NO_CONTENT.into_response()
         }
         Err(error) => refused(&error),
@@ -75,7 +77,8 @@ async fn add_rules(Shared_(shared): Vendor, Json(rules): Json<Rules>) -> Respons
 
 async fn clear_rules(Shared_(shared): Vendor) -> StatusCode {
     shared.vendor().rules().clear();
-    shared.gate.send_replace(Gate::Open);
+    shared.set_gate(Gate::Open);
+    settle(&shared).await;
     StatusCode::NO_CONTENT
 }
 
@@ -113,8 +116,17 @@ async fn prices(Shared_(shared): Vendor, Json(prices): Json<BTreeMap<String, Vec
 
 async fn reset(Shared_(shared): Vendor) -> StatusCode {
     shared.vendor().reset();
-    shared.gate.send_replace(Gate::Open);
+    shared.set_gate(Gate::Open);
+    settle(&shared).await;
     StatusCode::NO_CONTENT
+}
+
+/// Waits until the vendor's port follows its gate, so that a test may go on at once.
+async fn settle(shared: &Shared) {
+    let deadline = Instant::now() + SETTLE_DEADLINE;
+    while !shared.gate_settled() && Instant::now() < deadline {
+        tokio::time::sleep(SETTLE_POLL).await;
+    }
 }
 
 fn refused(error: &str) -> Response {

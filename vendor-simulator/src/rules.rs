@@ -282,8 +282,9 @@ struct ActiveRule {
     number: u64,
     matched: u64,
     used: u64,
-    /// How often each content was seen, for draws that do not depend on the order of arrival.
-    seen: HashMap<Vec<u8>, u64>,
+    /// How often each content (its hash) was seen, for draws that do not depend on the order of arrival. Kept only where something is
+    /// drawn: a long run has many contents.
+    seen: HashMap<u64, u64>,
     added: Instant,
 }
 
@@ -375,20 +376,17 @@ impl ActiveRule {
             return None;
         }
         self.matched += 1;
-        let count = self.seen.entry(request.content.to_vec()).or_default();
-        *count += 1;
-        let parts = |kind: &'static [u8]| {
-            draw(
-                seed,
-                &[
-                    kind,
-                    &self.number.to_le_bytes(),
-                    request.content,
-                    &count.to_le_bytes(),
-                ],
-            )
+        let draws = on.probability.is_some() || matches!(self.rule.action, Action::Latency(_));
+        let (chance, luck) = if draws {
+            let content = draw(seed, &[request.content]);
+            let count = self.seen.entry(content).or_default();
+            *count += 1;
+            let (number, count) = (self.number.to_le_bytes(), count.to_le_bytes());
+            let of = |kind: &[u8]| draw(seed, &[kind, &number, request.content, &count]);
+            (of(b"chance"), of(b"luck"))
+        } else {
+            (0, 0)
         };
-        let (chance, luck) = (parts(b"chance"), parts(b"luck"));
         let fires = on.nth.is_none_or(|nth| nth == self.matched)
             && on
                 .flap

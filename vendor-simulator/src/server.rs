@@ -30,6 +30,8 @@ const REQUEST_BODY_MAX: usize = 64 * 1024;
 /// Time for hyper to send the first half of a body that is then cut.
 const HALF_BODY_FLUSH: Duration = Duration::from_millis(50);
 const BACKLOG: u32 = 1024;
+const BIND_TRIES: u32 = 200;
+const BIND_EVERY: Duration = Duration::from_millis(20);
 
 type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -44,7 +46,9 @@ pub(crate) enum Gate {
 /// What both ports work on.
 pub(crate) struct Shared {
     vendor: Mutex<Vendor>,
-    pub(crate) gate: watch::Sender<Gate>,
+    gate: watch::Sender<Gate>,
+    /// What the gate has come to: false while connections are refused.
+    listening: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -52,7 +56,22 @@ impl Shared {
         Self {
             vendor: Mutex::new(vendor),
             gate: watch::Sender::new(Gate::Open),
+            listening: watch::Sender::new(true),
         }
+    }
+
+    /// Takes effect soon; `gate_settled` tells when.
+    pub(crate) fn set_gate(&self, gate: Gate) {
+        self.gate.send_replace(gate);
+    }
+
+    pub(crate) fn is_refusing(&self) -> bool {
+        *self.gate.borrow() != Gate::Open
+    }
+
+    /// Whether the port does what the gate says.
+    pub(crate) fn gate_settled(&self) -> bool {
+        *self.listening.borrow() != self.is_refusing()
     }
 
     pub(crate) fn vendor(&self) -> MutexGuard<'_, Vendor> {
@@ -68,13 +87,9 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let mut gate = shared.gate.subscribe();
-    let mut listener = Some(listener);
+    let mut open = listener;
     loop {
         let connections = stop.child_token();
-        let open = match listener.take() {
-            Some(listener) => listener,
-            None => bound(address)?.listen(BACKLOG)?,
-        };
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -90,24 +105,36 @@ pub(crate) async fn serve(
         drop(open);
         connections.cancel();
         // Bound but not listening: connects are refused, and nobody else can take the port.
-        let parked = bound(address)?;
+        let parked = bound(address).await?;
+        shared.listening.send_replace(false);
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = until_open(&shared.gate, &mut gate) => {}
         }
-        listener = Some(parked.listen(BACKLOG)?);
+        open = parked.listen(BACKLOG)?;
+        shared.listening.send_replace(true);
     }
 }
 
-fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
+/// A socket that has the address but does not listen yet. A process that is being started beside us holds a copy of a closed listener
+/// until its exec, so a busy address is tried again.
+async fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let mut tries_left = BIND_TRIES;
+    loop {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries_left > 0 => {
+                tries_left -= 1;
+                tokio::time::sleep(BIND_EVERY).await;
+            }
+            result => return result.map(|()| socket),
+        }
+    }
 }
 
 /// Pending for ever when the gate is gone: then only `stop` is left.

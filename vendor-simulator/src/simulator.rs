@@ -20,6 +20,10 @@ use crate::vendor::Vendor;
 /// How long `stop` waits for the listeners to close.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long the port may take to follow its gate, and how often that is looked at.
+pub(crate) const SETTLE_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const SETTLE_POLL: Duration = Duration::from_millis(2);
+
 /// A running simulator; dropping it stops it.
 pub struct Simulator {
     runtime: Option<Runtime>,
@@ -104,12 +108,14 @@ impl Simulator {
         self.vendor_address
     }
 
-    /// Adds a rule behind those that are there.
+    /// Adds a rule behind those that are there; in force when it returns.
     ///
     /// # Errors
     /// When the rule makes no sense.
     pub fn add_rule(&self, rule: Rule) -> Result<(), RuleError> {
-        add_rule(&self.shared, rule)
+        add_rule(&self.shared, rule)?;
+        self.settle();
+        Ok(())
     }
 
     /// Removes all rules and takes connections again.
@@ -118,14 +124,24 @@ impl Simulator {
         self.back();
     }
 
-    /// Refuses connections, on the same port, until [`Simulator::back`].
+    /// Refuses connections, on the same port, until [`Simulator::back`]; in force when it returns.
     pub fn away(&self) {
-        self.shared.gate.send_replace(Gate::Refusing(None));
+        self.shared.set_gate(Gate::Refusing(None));
+        self.settle();
     }
 
     /// Takes connections again.
     pub fn back(&self) {
-        self.shared.gate.send_replace(Gate::Open);
+        self.shared.set_gate(Gate::Open);
+        self.settle();
+    }
+
+    /// Blocks for a moment; the port is served by threads of its own.
+    fn settle(&self) {
+        let deadline = Instant::now() + SETTLE_DEADLINE;
+        while !self.shared.gate_settled() && Instant::now() < deadline {
+            std::thread::sleep(SETTLE_POLL);
+        }
     }
 
     /// Advances the price clock; returns the tick now.
@@ -199,7 +215,7 @@ pub(crate) fn add_rule(shared: &Shared, rule: Rule) -> Result<(), RuleError> {
     check(&rule)?;
     if let Action::RefuseConnect { for_ms } = rule.action {
         let until = for_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-        shared.gate.send_replace(Gate::Refusing(until));
+        shared.set_gate(Gate::Refusing(until));
         return Ok(());
     }
     shared.vendor().add_rule(rule);

@@ -116,7 +116,7 @@ fn special_mode(symbol: &str) -> Mode {
         "PNNY" => Mode::Still(Decimal::new(25, 2)),
         "HALF" => Mode::Still(Decimal::new(5, 1)),
         "TQTR" => Mode::Still(Decimal::new(75, 2)),
-        _ => listed(&[(1_971_107, 5), (1_971_107, 5), (198_401_2, 5), (1_969_999, 5)]),
+        _ => listed(&[(1_971_107, 5), (1_971_107, 5), (1_984_012, 5), (1_969_999, 5)]),
     }
 }
 

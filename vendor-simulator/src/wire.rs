@@ -160,7 +160,6 @@ struct BuyBody<'a> {
 }
 
 /// A buy's body: `Err(())` when it is no JSON object; price and quantity are `None` when unusable.
-#[expect(clippy::type_complexity, reason = "a pair of optional numbers, used once")]
 pub(crate) fn parse_buy(body: &[u8]) -> Result<(Option<Number>, Option<Number>), ()> {
     let body: BuyBody<'_> = serde_json::from_slice(body).map_err(|_| ())?;
     Ok((Number::positive(body.price), Number::positive(body.quantity)))
