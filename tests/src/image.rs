@@ -4,19 +4,22 @@
 //! The same files give the same bytes: names sorted, times zero, owner root. The tag is the hash of the content, so a second
 //! build of the same binaries is the same image, and nothing is imported twice.
 
+mod archive;
+mod load;
+
 use std::{
     fs::{self, File},
-    io::{BufWriter, Read, Write},
-    os::unix::fs::PermissionsExt,
+    io::Read,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::json;
 
+use self::archive::{Content, Entry, write_image};
+pub use self::load::Loader;
 use crate::{proc, tools};
 
 /// The binaries that the one image of the service holds.
@@ -33,11 +36,6 @@ const CA_BUNDLES: &[&str] = &[
     "/etc/ssl/cert.pem",
 ];
 const CA_BUNDLE_IN_IMAGE: &str = "etc/ssl/certs/ca-certificates.crt";
-const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
-const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-/// Hex digits of the content hash that make the tag.
-const TAG_DIGITS: usize = 16;
 const RUSTC_DEADLINE: Duration = Duration::from_secs(120);
 
 /// An image in a file.
@@ -57,21 +55,6 @@ impl Image {
     pub fn name(&self) -> String {
         format!("{}:{}", self.repository, self.tag)
     }
-}
-
-/// One file of the layer.
-#[derive(Clone, Debug)]
-struct Entry {
-    /// Path without the leading slash.
-    path: String,
-    mode: u32,
-    content: Content,
-}
-
-#[derive(Clone, Debug)]
-enum Content {
-    Text(String),
-    File(PathBuf),
 }
 
 /// Builds the image of the service from the four static binaries in `binaries` and writes `fuse-{tag}.tar` into `out`,
@@ -128,38 +111,45 @@ pub fn build_single(binary: &Path, out: &Path) -> Result<Image> {
     write_image(&format!("localhost/fuse-{name}"), name, entries, config, out)
 }
 
-/// The image that holds a pod's network open: a static program that sleeps, compiled once into the cache.
+/// The image that holds a pod's network open.
 ///
 /// # Errors
 /// When `rustc` is missing or fails.
 pub fn build_pause(out: &Path) -> Result<Image> {
+    build_single(&pause_binary()?, out)
+}
+
+/// A static program that sleeps, compiled once into the cache.
+///
+/// # Errors
+/// When `rustc` is missing or fails.
+pub fn pause_binary() -> Result<PathBuf> {
     // As process 1 of a pod it gets no signal that it has not asked for; the runtime ends it by SIGKILL.
     const SOURCE: &str = "fn main() { loop { std::thread::park(); } }\n";
     let dir = tools::cache_dir()?.join("pause-1");
     let binary = dir.join("pause");
-    if !binary.is_file() {
-        fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
-        let scratch = tempfile::tempdir_in(&dir)?;
-        let source = scratch.path().join("pause.rs");
-        fs::write(&source, SOURCE)?;
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let product = scratch.path().join("pause");
-        let mut command = Command::new(rustc);
-        command.args([
-            "--edition=2024",
-            "-C",
-            "target-feature=+crt-static",
-            "-C",
-            "opt-level=s",
-        ]);
-        command
-            .args(["-C", "strip=symbols", "-C", "panic=abort", "-o"])
-            .arg(&product)
-            .arg(&source);
-        proc::run(&mut command, RUSTC_DEADLINE).context("compile the pause binary")?;
-        fs::rename(&product, &binary).context("place the pause binary")?;
+    if binary.is_file() {
+        return Ok(binary);
     }
-    build_single(&binary, out)
+    fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+    let scratch = tempfile::tempdir_in(&dir)?;
+    let (source, product) = (scratch.path().join("pause.rs"), scratch.path().join("pause"));
+    fs::write(&source, SOURCE)?;
+    let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    command.args([
+        "--edition=2024",
+        "-C",
+        "target-feature=+crt-static",
+        "-C",
+        "opt-level=s",
+    ]);
+    command
+        .args(["-C", "strip=symbols", "-C", "panic=abort", "-o"])
+        .arg(&product)
+        .arg(&source);
+    proc::run(&mut command, RUSTC_DEADLINE).context("compile the pause binary")?;
+    fs::rename(&product, &binary).context("place the pause binary")?;
+    Ok(binary)
 }
 
 fn base_entries() -> Vec<Entry> {
@@ -225,257 +215,6 @@ fn require_static(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Passes everything on and keeps its hash and length.
-struct Hashing<W> {
-    inner: W,
-    hash: Sha256,
-    length: u64,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        self.length += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-struct Blob {
-    digest: String,
-    length: u64,
-}
-
-impl Blob {
-    fn of(bytes: &[u8]) -> Self {
-        Self {
-            digest: hex(&Sha256::digest(bytes)),
-            length: bytes.len() as u64,
-        }
-    }
-
-    fn descriptor(&self, media_type: &str) -> Value {
-        json!({"mediaType": media_type, "digest": format!("sha256:{}", self.digest), "size": self.length})
-    }
-
-    fn path(&self) -> String {
-        format!("blobs/sha256/{}", self.digest)
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn header(mode: u32, size: u64, kind: tar::EntryType) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_size(size);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    header
-}
-
-/// Writes the layer into `file`: every directory before what is in it.
-fn write_layer(mut entries: Vec<Entry>, file: &File) -> Result<Blob> {
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
-    let sink = Hashing {
-        inner: BufWriter::new(file),
-        hash: Sha256::new(),
-        length: 0,
-    };
-    let mut layer = tar::Builder::new(sink);
-    let mut directories = std::collections::BTreeSet::new();
-    for entry in &entries {
-        for parent in Path::new(&entry.path).ancestors().skip(1) {
-            if !parent.as_os_str().is_empty() {
-                directories.insert(parent.to_path_buf());
-            }
-        }
-    }
-    for directory in directories {
-        layer.append_data(
-            &mut header(0o755, 0, tar::EntryType::Directory),
-            directory,
-            std::io::empty(),
-        )?;
-    }
-    for entry in entries {
-        match entry.content {
-            Content::Text(text) => {
-                let mut header = header(entry.mode, text.len() as u64, tar::EntryType::Regular);
-                layer.append_data(&mut header, &entry.path, text.as_bytes())?;
-            }
-            Content::File(path) => {
-                let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-                let mut header = header(entry.mode, file.metadata()?.len(), tar::EntryType::Regular);
-                layer.append_data(&mut header, &entry.path, file)?;
-            }
-        }
-    }
-    let mut sink = layer.into_inner()?;
-    sink.flush()?;
-    Ok(Blob {
-        digest: hex(&sink.hash.finalize()),
-        length: sink.length,
-    })
-}
-
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
-fn write_image(
-    repository: &str,
-    file_stem: &str,
-    entries: Vec<Entry>,
-    config: Value,
-    out: &Path,
-) -> Result<Image> {
-    fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
-    let stamp = Stamp::of(repository, file_stem, &entries, out)?;
-    if let Some(image) = stamp.unchanged(repository) {
-        return Ok(image);
-    }
-    let layer_file = tempfile::NamedTempFile::new_in(out)?;
-    let layer = write_layer(entries, layer_file.as_file())?;
-    let platform = json!({"architecture": architecture(), "os": "linux"});
-    let config = serde_json::to_vec(&json!({
-        "architecture": architecture(), "os": "linux", "created": "1970-01-01T00:00:00Z", "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", layer.digest)]},
-    }))?;
-    let config_blob = Blob::of(&config);
-    let manifest = serde_json::to_vec(&json!({
-        "schemaVersion": 2, "mediaType": MANIFEST_TYPE,
-        "config": config_blob.descriptor(CONFIG_TYPE), "layers": [layer.descriptor(LAYER_TYPE)],
-    }))?;
-    let manifest_blob = Blob::of(&manifest);
-    let tag = manifest_blob.digest[..TAG_DIGITS].to_owned();
-    let image = Image {
-        archive: out.join(format!("{file_stem}-{tag}.tar")),
-        repository: repository.to_owned(),
-        tag,
-    };
-    if image.archive.is_file() {
-        stamp.save(&image)?;
-        return Ok(image);
-    }
-    let mut descriptor = manifest_blob.descriptor(MANIFEST_TYPE);
-    descriptor["platform"] = platform;
-    descriptor["annotations"] = json!({
-        "io.containerd.image.name": image.name(), "org.opencontainers.image.ref.name": image.tag,
-    });
-    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [descriptor]});
-    let docker =
-        json!([{"Config": config_blob.path(), "RepoTags": [image.name()], "Layers": [layer.path()]}]);
-    let archive = tempfile::NamedTempFile::new_in(out)?;
-    let mut tar = tar::Builder::new(BufWriter::new(archive.as_file()));
-    let mut put = |path: &str, bytes: &[u8]| {
-        tar.append_data(
-            &mut header(0o644, bytes.len() as u64, tar::EntryType::Regular),
-            path,
-            bytes,
-        )
-    };
-    put("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    put("index.json", &serde_json::to_vec(&index)?)?;
-    put("manifest.json", &serde_json::to_vec(&docker)?)?;
-    put(&config_blob.path(), &config)?;
-    put(&manifest_blob.path(), &manifest)?;
-    let mut layer_header = header(0o644, layer.length, tar::EntryType::Regular);
-    tar.append_data(&mut layer_header, layer.path(), File::open(layer_file.path())?)?;
-    tar.into_inner()?.flush()?;
-    remove_older(out, file_stem)?;
-    fs::set_permissions(archive.path(), fs::Permissions::from_mode(0o644))?;
-    archive
-        .persist(&image.archive)
-        .with_context(|| format!("place {}", image.archive.display()))?;
-    stamp.save(&image)?;
-    Ok(image)
-}
-
-/// Which files, of which size and time, the archive beside it was made of: hashing hundreds of megabytes again takes seconds.
-struct Stamp {
-    path: PathBuf,
-    out: PathBuf,
-    file_stem: String,
-    inputs: String,
-}
-
-impl Stamp {
-    fn of(repository: &str, file_stem: &str, entries: &[Entry], out: &Path) -> Result<Self> {
-        let mut inputs = format!("{repository}\n");
-        for entry in entries {
-            match &entry.content {
-                Content::Text(text) => inputs.push_str(&format!("{} {text:?}\n", entry.path)),
-                Content::File(path) => {
-                    let meta = fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
-                    let modified = meta
-                        .modified()?
-                        .duration_since(std::time::UNIX_EPOCH)
-                        .unwrap_or_default();
-                    let (path, length) = (path.display(), meta.len());
-                    inputs.push_str(&format!(
-                        "{} {path} {length} {}\n",
-                        entry.path,
-                        modified.as_nanos()
-                    ));
-                }
-            }
-        }
-        let path = out.join(format!("{file_stem}.stamp"));
-        Ok(Self {
-            path,
-            out: out.to_path_buf(),
-            file_stem: file_stem.to_owned(),
-            inputs,
-        })
-    }
-
-    fn unchanged(&self, repository: &str) -> Option<Image> {
-        let text = fs::read_to_string(&self.path).ok()?;
-        let (tag, inputs) = text.split_once('\n')?;
-        let archive = self.out.join(format!("{}-{tag}.tar", self.file_stem));
-        (inputs == self.inputs && archive.is_file()).then(|| Image {
-            archive,
-            repository: repository.to_owned(),
-            tag: tag.to_owned(),
-        })
-    }
-
-    fn save(&self, image: &Image) -> Result<()> {
-        fs::write(&self.path, format!("{}\n{}", image.tag, self.inputs))
-            .with_context(|| format!("write {}", self.path.display()))
-    }
-}
-
-/// Images are large: only the newest of each name stays.
-fn remove_older(out: &Path, file_stem: &str) -> Result<()> {
-    let prefix = format!("{file_stem}-");
-    for entry in fs::read_dir(out)?.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let is_ours = name
-            .strip_prefix(&prefix)
-            .and_then(|rest| rest.strip_suffix(".tar"))
-            .is_some_and(|tag| tag.len() == TAG_DIGITS && tag.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        if is_ours {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -506,7 +245,7 @@ mod tests {
         ] {
             fs::write(dir.path().join(name), "")?;
         }
-        remove_older(dir.path(), "fuse")?;
+        archive::remove_older(dir.path(), "fuse")?;
         let mut left: Vec<_> = fs::read_dir(dir.path())?
             .flatten()
             .map(|entry| entry.file_name())

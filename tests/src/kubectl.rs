@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -10,10 +11,20 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use crate::wait;
+use crate::{proc::Proc, wait};
 
 /// kubectl itself costs a tenth of a second of processor time: asking without a pause would slow down what is waited for.
 const PAUSE: Duration = Duration::from_millis(250);
+
+const FORWARD_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A forwarded port; ends when dropped.
+#[derive(Debug)]
+pub struct Forward {
+    /// Where to connect to on this machine.
+    pub address: SocketAddr,
+    _process: Proc,
+}
 
 /// A kubectl that is bound to one cluster. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -21,6 +32,8 @@ pub struct Kubectl {
     binary: PathBuf,
     /// `None` means whatever kubectl finds by itself.
     kubeconfig: Option<PathBuf>,
+    /// Which cluster of the kubeconfig, when it is not the current one.
+    context: Option<String>,
     /// Discovery cache; a person's own in `~/.kube` stays clean.
     cache: Option<PathBuf>,
 }
@@ -32,6 +45,7 @@ impl Kubectl {
         Self {
             binary: binary.to_path_buf(),
             kubeconfig: Some(kubeconfig.to_path_buf()),
+            context: None,
             cache: Some(cache.to_path_buf()),
         }
     }
@@ -42,7 +56,33 @@ impl Kubectl {
         Self {
             binary: binary.to_path_buf(),
             kubeconfig: None,
+            context: None,
             cache: None,
+        }
+    }
+
+    /// Always this context of the kubeconfig, even when a person switches to another meanwhile.
+    #[must_use]
+    pub fn with_context_name(mut self, context: &str) -> Self {
+        self.context = Some(context.to_owned());
+        self
+    }
+
+    /// Lets helm talk to the same cluster, with caches of its own when the cluster is ours.
+    pub(crate) fn bind_helm(&self, command: &mut Command) {
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        if let Some(context) = &self.context {
+            command.env("HELM_KUBECONTEXT", context);
+        }
+        if let Some(cache) = &self.cache {
+            for kind in ["CACHE", "CONFIG", "DATA"] {
+                command.env(
+                    format!("HELM_{kind}_HOME"),
+                    cache.join("helm").join(kind.to_lowercase()),
+                );
+            }
         }
     }
 
@@ -61,6 +101,9 @@ impl Kubectl {
         }
         if let Some(cache) = &self.cache {
             command.env("KUBECACHEDIR", cache);
+        }
+        if let Some(context) = &self.context {
+            command.args(["--context", context]);
         }
         command.stdin(Stdio::null());
         command
@@ -110,6 +153,38 @@ impl Kubectl {
     /// As [`Kubectl::run`].
     pub fn apply(&self, manifest: &str) -> Result<String> {
         self.run_with_input(&["apply", "--server-side", "-f", "-"], manifest)
+    }
+
+    /// Forwards a port of loopback to a port of `target` (for example `service/api`) until the value is dropped.
+    ///
+    /// # Errors
+    /// When there is no such target, or it has no running pod.
+    pub fn forward(&self, namespace: &str, target: &str, port: u16) -> Result<Forward> {
+        let command = self.command();
+        let process = Proc::build("kubectl-port-forward", &self.binary)
+            .args(command.get_args())
+            .envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))))
+            .args([
+                "port-forward",
+                "--namespace",
+                namespace,
+                "--address",
+                "127.0.0.1",
+                target,
+                &format!(":{port}"),
+            ])
+            .start()?;
+        let address = process.wait_for_line("its address", FORWARD_DEADLINE, |line| {
+            line.strip_prefix("Forwarding from ")?
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        })?;
+        Ok(Forward {
+            address,
+            _process: process,
+        })
     }
 
     /// `kubectl get ... -o json`.

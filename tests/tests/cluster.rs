@@ -4,3 +4,5 @@
 mod apiserver;
 #[path = "cluster/machine.rs"]
 mod machine;
+#[path = "cluster/release.rs"]
+mod release;

@@ -9,7 +9,7 @@ use super::{
     state::{State, dir},
 };
 use crate::{
-    apiserver::{common_server_args, etcd_args, etcd_identity, free_ports},
+    apiserver::flags::{common_server_args, etcd_args, etcd_identity, free_ports},
     certs::{Authority, Identity, Subject},
     packages,
     proc::{Proc, ProcBuilder},

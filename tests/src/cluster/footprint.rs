@@ -12,6 +12,7 @@ use super::{
     state::{STATE_DIR, State},
     system,
 };
+use crate::proc::PidRecord;
 
 /// Programs that run only for a cluster. (etcd and the API server also run in other tests.)
 const PROGRAMS: &[&str] = &[
@@ -107,6 +108,8 @@ fn process_ids() -> impl Iterator<Item = u32> {
 
 fn processes() -> BTreeSet<String> {
     let mut found: BTreeSet<String> = process_ids()
+        // A zombie has ended; when its parent looks is not ours to say.
+        .filter(|pid| PidRecord::of(*pid).is_some())
         .filter_map(|pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             let name = name.trim();

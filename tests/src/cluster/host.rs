@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{HOST_ADDRESS, cleanup::look_alike_chains, state::State, system};
-use crate::apiserver::free_ports;
+use crate::{apiserver::flags::free_ports, proc::PidRecord};
 
 /// Name of the bridge that all pods are plugged into.
 pub(super) const BRIDGE: &str = "cni0";
@@ -75,10 +75,12 @@ pub(super) fn prepare(state: &mut State) -> Result<()> {
     state.save()
 }
 
-fn running_kubelet() -> Option<String> {
+fn running_kubelet() -> Option<u32> {
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
         let name = fs::read_to_string(entry.path().join("comm")).ok()?;
-        (name.trim() == "kubelet").then(|| entry.file_name().to_string_lossy().into_owned())
+        // A zombie does not count.
+        (name.trim() == "kubelet" && PidRecord::of(pid).is_some()).then_some(pid)
     })
 }
 

@@ -33,6 +33,7 @@ use crate::{
     proc::{Proc, ProcBuilder},
     progress::Progress,
     tools::{Tool, Tools},
+    wait,
 };
 
 /// Address of the bridge: the node, the API server, and how pods reach services on the host.
@@ -75,6 +76,7 @@ impl LocalCluster {
     /// # Errors
     /// When we are not root, a package is missing, another cluster runs, or a part does not get ready (with the end of its log).
     pub fn start(progress: &Progress) -> Result<Self> {
+        clean_up_on_interrupt(progress);
         Self::start_with(Lifetime::Tied, progress)
     }
 
@@ -170,6 +172,8 @@ impl LocalCluster {
             control_plane::api_server(&pki, &self.tools, &self.state)?,
             lifetime,
         )?;
+        // The kubelet ends when it finds no runtime at its start.
+        runtime::wait_ready()?;
         let importing = self.import_in_background(&images);
         self.launch(node::kubelet(&pki, &self.tools, &self.state)?, lifetime)?;
         self.wait_for_api_server(api_server)?;
@@ -204,10 +208,7 @@ impl LocalCluster {
 
     fn import_in_background(&self, images: &addons::Images) -> std::thread::JoinHandle<Result<()>> {
         let images = images.all();
-        std::thread::spawn(move || {
-            runtime::wait_ready()?;
-            images.iter().try_for_each(runtime::import)
-        })
+        std::thread::spawn(move || images.iter().try_for_each(runtime::import))
     }
 
     fn wait_for_api_server(&self, index: usize) -> Result<()> {
@@ -232,12 +233,10 @@ impl LocalCluster {
         let _ticking = self
             .progress
             .ticking("waiting for the node, DNS and the ingress controller");
-        let timeout = format!("--timeout={}s", READY_DEADLINE.as_secs());
-        let steps: [(&str, &[&str]); 4] = [
-            ("the node's registration", &["get", "node", NODE]),
+        let steps: [(&str, &[&str]); 3] = [
             (
                 "the node",
-                &["wait", "--for=condition=Ready", "node/node", &timeout],
+                &["wait", "--for=condition=Ready", "node", NODE, "--timeout=2s"],
             ),
             (
                 "DNS",
@@ -247,7 +246,7 @@ impl LocalCluster {
                     "-n",
                     "kube-system",
                     "deployment/coredns",
-                    &timeout,
+                    "--timeout=2s",
                 ],
             ),
             (
@@ -258,13 +257,23 @@ impl LocalCluster {
                     "-n",
                     "kube-system",
                     "deployment/traefik",
-                    &timeout,
+                    "--timeout=2s",
                 ],
             ),
         ];
         for (what, args) in steps {
-            self.kubectl
-                .wait_until(what, READY_DEADLINE, args, |_| true)
+            let outcome = wait::until(what, READY_DEADLINE, || {
+                if self.processes.iter().any(|process| !process.is_running()) {
+                    return Some(Err(anyhow!("a process of the cluster has ended")));
+                }
+                if self.kubectl.run(args).is_ok() {
+                    return Some(Ok(()));
+                }
+                std::thread::sleep(PAUSE);
+                None
+            });
+            outcome
+                .and_then(|result| result)
                 .map_err(|error| self.explain(error))?;
         }
         Ok(())
@@ -376,6 +385,18 @@ impl Drop for LocalCluster {
                 .say(format!("the cluster left something behind: {error:#}"));
         }
     }
+}
+
+/// On Ctrl-C the kernel ends our processes with us, but bridge, packet filter and sysctls would stay until the next start.
+fn clean_up_on_interrupt(progress: &Progress) {
+    let progress = progress.clone();
+    // Fails when the program has a handler of its own, or we have set ours before.
+    let _ = ctrlc::set_handler(move || {
+        if let Err(error) = cleanup::everything(&progress) {
+            progress.say(format!("{error:#}"));
+        }
+        std::process::exit(130);
+    });
 }
 
 fn kubectl_for(tools: &Tools) -> Result<Kubectl> {
