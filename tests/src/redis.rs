@@ -44,6 +44,12 @@ impl Redis {
         Ok(redis)
     }
 
+    /// Process id; 0 while it is stopped.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.proc.as_ref().map_or(0, Proc::pid)
+    }
+
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.on_loopback()

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::shell;
 
 /// The deployables, by the names of their binaries.
-pub const DEPLOYABLES: [&str; 4] = ["api-service", "cache-refresher", "report-job", "operator"];
+const DEPLOYABLES: [&str; 4] = ["api-service", "cache-refresher", "report-job", "operator"];
 
 /// How to compile.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,11 +43,12 @@ pub fn static_cargo(subcommand: &str, triple: &str) -> Command {
 pub fn binaries(profile: Profile) -> Result<PathBuf> {
     let triple = host_triple()?;
     let mut command = static_cargo("build", &triple);
-    command.args(["--workspace", "--bins"]);
-    if profile == Profile::Release {
-        command.arg("--release");
-        command.args(["--exclude", "xtask", "--exclude", "fuse-harness"]);
-    }
+    command.arg("--bins");
+    match profile {
+        // The whole workspace, so that every dependency gets the same features as in the tests.
+        Profile::Dev => command.arg("--workspace"),
+        Profile::Release => command.arg("--release").args(DEPLOYABLES.iter().flat_map(|name| ["-p", name])),
+    };
     shell::run(&mut command)?;
     Ok(output_dir(profile, &triple))
 }
