@@ -19,6 +19,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -193,6 +197,7 @@ impl LocalCluster {
 
     /// Starts a process and writes its pid down. Returns its place in the list.
     fn launch(&mut self, builder: (String, ProcBuilder), lifetime: Lifetime) -> Result<usize> {
+        stop_here_when_interrupted();
         let (name, builder) = builder;
         let builder = builder.log_file(state::dir().join("log").join(format!("{name}.log")));
         let builder = if lifetime == Lifetime::Detached {
@@ -370,6 +375,8 @@ impl LocalCluster {
         if self.lock.is_none() {
             return Ok(());
         }
+        stop_here_when_interrupted();
+        let _cleaning = CLEANING.lock().unwrap_or_else(PoisonError::into_inner);
         let result = cleanup::everything(&self.progress);
         // Reaps the children, which are dead by now.
         self.processes.clear();
@@ -387,16 +394,30 @@ impl Drop for LocalCluster {
     }
 }
 
+/// Set when Ctrl-C has come: from then on only its handler acts.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// Held while the machine is cleaned.
+static CLEANING: Mutex<()> = Mutex::new(());
+
 /// On Ctrl-C the kernel ends our processes with us, but bridge, packet filter and sysctls would stay until the next start.
 fn clean_up_on_interrupt(progress: &Progress) {
     let progress = progress.clone();
     // Fails when the program has a handler of its own, or we have set ours before.
     let _ = ctrlc::set_handler(move || {
+        INTERRUPTED.store(true, Ordering::SeqCst);
+        let _cleaning = CLEANING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = cleanup::everything(&progress) {
             progress.say(format!("{error:#}"));
         }
         std::process::exit(130);
     });
+}
+
+/// Never returns once Ctrl-C has come: who goes on would start what is just being ended, or end the process too early.
+fn stop_here_when_interrupted() {
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
 }
 
 fn kubectl_for(tools: &Tools) -> Result<Kubectl> {

@@ -15,6 +15,7 @@ use fuse_harness::{
     progress::Progress,
     wait,
 };
+use nix::sys::signal::Signal;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const HOST: &str = "ping.example.test";
@@ -128,8 +129,8 @@ fn pods_jobs_services_and_ingress_work_and_nothing_stays() -> Result<()> {
     require_nothing_left(&before)
 }
 
-/// Runs this test program again in a role, and kills it when its API server is ready: the worst moment, with half of everything there.
-fn start_and_kill(role: &str) -> Result<()> {
+/// Runs this test program again in a role, until its API server is ready: the worst moment to end, with half of everything there.
+fn start_half(role: &str) -> Result<Proc> {
     let child = Proc::build("interrupted-start", env::current_exe()?)
         .args(["--exact", "machine::killed_by_another_test", "--nocapture"])
         .env(ROLE, role)
@@ -137,8 +138,7 @@ fn start_and_kill(role: &str) -> Result<()> {
     child.wait_for_line("half a cluster", DEADLINE, |line| {
         line.contains("API server is ready").then_some(())
     })?;
-    child.kill()?;
-    Ok(())
+    Ok(child)
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn killed_by_another_test() -> Result<()> {
 fn a_killed_test_takes_its_processes_along_and_the_next_start_works() -> Result<()> {
     let _turn = turn();
     let before = Footprint::take();
-    start_and_kill("tied")?;
+    start_half("tied")?.kill()?;
     wait::until("the kernel to end all processes", DEADLINE, || {
         let traces = before.difference(&Footprint::take());
         (!traces.iter().any(|trace| trace.contains("process:"))).then_some(())
@@ -164,11 +164,20 @@ fn a_killed_test_takes_its_processes_along_and_the_next_start_works() -> Result<
 }
 
 #[test]
+fn an_interrupted_test_leaves_nothing() -> Result<()> {
+    let _turn = turn();
+    let before = Footprint::take();
+    let status = start_half("tied")?.stop_with(Signal::SIGINT, DEADLINE)?;
+    ensure!(status.code() == Some(130), "{status}");
+    require_nothing_left(&before)
+}
+
+#[test]
 fn a_detached_cluster_outlives_its_starter_and_ends_by_down() -> Result<()> {
     let _turn = turn();
     let before = Footprint::take();
     let progress = Progress::stderr();
-    start_and_kill("detached")?;
+    start_half("detached")?.kill()?;
     ensure!(
         LocalCluster::attach(&progress)?.is_none(),
         "half a cluster is none"
