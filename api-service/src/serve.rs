@@ -1,6 +1,7 @@
 //! `api-service serve`: wires the parts and serves until asked to stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fuse_ledger::Ledger;
@@ -19,6 +20,9 @@ use crate::orders::{Backlog, OrderDesk};
 use crate::page_token::PageTokens;
 use crate::probes::Probes;
 use crate::state::{AppState, Parts};
+
+/// Beyond the time that PostgreSQL gives a statement: the way there and the commit.
+const WRITE_MARGIN: Duration = Duration::from_secs(5);
 
 /// Runs the service. Needs no dependency to be there: what is away answers 503 until it is back.
 pub async fn serve(context: Context, config: ServeConfig) -> Result<(), BoxError> {
@@ -59,6 +63,7 @@ fn state(context: &Context, config: &ServeConfig) -> Result<AppState, BoxError> 
         view: view.clone(),
         policy: Arc::new(config.policy.clone()),
         backlog: Backlog::new(ledger.clone(), context.shutdown.clone(), Arc::clone(&metrics)),
+        write_ends_within: config.database.statement_timeout + WRITE_MARGIN,
         shutdown: context.shutdown.clone(),
         metrics: Arc::clone(&metrics),
     };

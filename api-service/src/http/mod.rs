@@ -6,7 +6,7 @@ mod observe;
 mod request;
 mod router;
 
-pub use guard::Limits;
+pub use guard::{Guard, Limits};
 pub use observe::Rendered;
 pub use request::RequestContext;
 pub use router::{build, openapi, routes_and_methods, wrap};

@@ -61,7 +61,6 @@ fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// The router with everything around it.
-#[must_use]
 pub fn build(state: AppState, origins: &[HeaderValue]) -> Router {
     let (router, _) = routes().split_for_parts();
     let (metrics, limits) = (Arc::clone(&state.metrics), state.limits.clone());
@@ -74,7 +73,6 @@ pub fn build(state: AppState, origins: &[HeaderValue]) -> Router {
 }
 
 /// Puts what surrounds every handler around a router, its fallbacks included.
-#[must_use]
 pub fn wrap(router: Router, limits: Guard, metrics: Arc<Metrics>, origins: &[HeaderValue]) -> Router {
     let router = router
         .fallback(async || ApiError::new(Code::NotFound, "No such address; /openapi.json lists them."))

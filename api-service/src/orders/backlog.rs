@@ -5,7 +5,7 @@
 //! Each outcome has a task of its own; there are never more than orders were in flight when the database went away.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuse_ledger::{Ledger, Settle, Settled};
 use fuse_platform::Shutdown;
@@ -52,8 +52,10 @@ impl Backlog {
         self.waiting() >= WAITING_MAX
     }
 
-    /// Stores an outcome as soon as the database allows.
-    pub fn keep(&self, settle: Settle) {
+    /// Stores an outcome as soon as the database allows. An order that is not there may still be on its way (its first write lost its answer
+    /// and goes on in the server) for `appears_within`; after that it never was.
+    pub fn keep(&self, settle: Settle, appears_within: Duration) {
+        let gives_up_at = Instant::now() + appears_within;
         let waiting = Waiting::new(&self.metrics.settlements_waiting);
         let (ledger, shutdown) = (self.ledger.clone(), self.shutdown.clone());
         self.shutdown.spawn(async move {
@@ -64,8 +66,13 @@ impl Backlog {
                     () = tokio::time::sleep(jittered) => {}
                     () = shutdown.hard.cancelled() => break log_lost(&settle),
                 }
-                if try_settle(&ledger, &settle).await {
-                    break;
+                match try_settle(&ledger, &settle).await {
+                    Try::Done => break,
+                    Try::NotThere if Instant::now() >= gives_up_at => {
+                        tracing::info!(order.id = %settle.order_id, "a kept outcome belongs to no order");
+                        break;
+                    }
+                    Try::NotThere | Try::Away => {}
                 }
                 pause = (pause * 2).min(PAUSE_MAX);
             }
@@ -90,22 +97,27 @@ impl Drop for Waiting {
     }
 }
 
-/// Whether it needs no further try.
-async fn try_settle(ledger: &Ledger, settle: &Settle) -> bool {
+/// What one try came to.
+enum Try {
+    /// No further try is needed.
+    Done,
+    /// There is no such order (yet).
+    NotThere,
+    /// The database is away.
+    Away,
+}
+
+async fn try_settle(ledger: &Ledger, settle: &Settle) -> Try {
     match ledger.settle(settle.clone()).await {
-        Ok(Settled::NotFound) => {
-            // The first write failed with its answer lost, and had in fact not happened.
-            tracing::info!(order.id = %settle.order_id, "a kept outcome belongs to no order");
-            true
-        }
+        Ok(Settled::NotFound) => Try::NotThere,
         Ok(Settled::Now(_) | Settled::Before(..)) => {
             tracing::info!(order.id = %settle.order_id, "a kept outcome is stored");
-            true
+            Try::Done
         }
-        Err(error) if error.retryable() => false,
+        Err(error) if error.retryable() => Try::Away,
         Err(error) => {
             log_unstorable(settle, &error.to_string());
-            true
+            Try::Done
         }
     }
 }

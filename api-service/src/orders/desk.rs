@@ -59,6 +59,8 @@ pub struct OrderDesk {
     pub policy: Arc<OrderPolicy>,
     /// Outcomes that wait for the database.
     pub backlog: Backlog,
+    /// After this a write that lost its answer is either done or was never begun.
+    pub write_ends_within: Duration,
     /// A stop waits for the orders that are being placed.
     pub shutdown: Shutdown,
     /// Figures.
@@ -147,14 +149,15 @@ impl OrderDesk {
         );
         // Its answer was lost, but the write may have happened: then the order must not stay submitted, for nobody will send it.
         let answer = Answer::problem(problem.clone(), id, &order.context);
-        self.backlog.keep(Settle {
+        let never_sent = Settle {
             order_id: id,
             user_id: order.user_id,
             outcome: Outcome::Failed(Reason::VendorUnreachable),
             attempts: serde_json::Value::Array(Vec::new()),
             answer: answer.stored,
             at: now(),
-        });
+        };
+        self.backlog.keep(never_sent, self.write_ends_within);
         ApiError::from(problem).because(error)
     }
 
@@ -221,7 +224,7 @@ impl OrderDesk {
                     settle.answer = kept.stored.clone();
                     tracing::warn!(order.id = %order.id, error = %error, "the outcome of an order is kept until the database takes it");
                     self.metrics.order(settled.status, reason);
-                    self.backlog.keep(settle);
+                    self.backlog.keep(settle, Duration::ZERO);
                 } else {
                     log_unstorable(&settle, &error.to_string());
                 }

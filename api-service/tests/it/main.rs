@@ -1,0 +1,16 @@
+//! The service as a real process, through HTTP, against a real PostgreSQL, the DynamoDB stand-in and the vendor simulator.
+
+mod support;
+
+mod database;
+mod docs;
+mod dynamodb;
+mod keys;
+mod metrics;
+mod orders;
+mod process;
+mod reports;
+mod requests;
+mod stocks;
+mod surroundings;
+mod vendor;
