@@ -23,6 +23,13 @@ const PACKAGES: [&str; 5] = [
     "vendor-simulator",
 ];
 
+/// What the DynamoDB stand-in takes for credentials.
+const AWS_ENVS: [(&str, &str); 3] = [
+    ("AWS_ACCESS_KEY_ID", "harness"),
+    ("AWS_SECRET_ACCESS_KEY", "harness"),
+    ("AWS_EC2_METADATA_DISABLED", "true"),
+];
+
 /// The folder of our binaries.
 #[derive(Debug, Clone)]
 pub struct Binaries {
@@ -199,6 +206,12 @@ impl Service {
                 .env_clear()
                 .envs(std::env::vars_os().filter(|(key, _)| !key.to_string_lossy().starts_with("FUSE_")));
         }
+        // The SDK would look for credentials in the machine's metadata service, which is not there.
+        for (key, value) in AWS_ENVS {
+            if std::env::var_os(key).is_none() {
+                builder = builder.env(key, value);
+            }
+        }
         let serves_http = name == "api-service";
         if options.free_ports {
             builder = builder.env("FUSE_ADMIN__LISTEN", "127.0.0.1:0");
@@ -229,7 +242,15 @@ impl Service {
                 command.env_remove(key);
             }
         }
-        command.env("FUSE_ADMIN__LISTEN", "127.0.0.1:0").envs(envs);
+        command
+            .envs(
+                AWS_ENVS
+                    .iter()
+                    .filter(|(key, _)| std::env::var_os(key).is_none())
+                    .copied(),
+            )
+            .env("FUSE_ADMIN__LISTEN", "127.0.0.1:0")
+            .envs(envs);
         proc::output(&mut command, Duration::from_secs(120))
     }
 

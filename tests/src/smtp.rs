@@ -1,5 +1,7 @@
 //! A mail server that keeps what it gets: EHLO, MAIL, RCPT, DATA, RSET, NOOP, QUIT; no TLS, no AUTH. It can refuse, defer, hang and be away.
 
+mod web;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,6 +104,8 @@ pub struct SmtpOptions {
     pub dir: Option<PathBuf>,
     /// Largest message in bytes; 0: 25 MiB.
     pub bytes_max: usize,
+    /// Where to show the mails to people over HTTP.
+    pub web: Option<SocketAddr>,
 }
 
 /// A running sink; dropping it closes its port.
@@ -109,6 +113,7 @@ pub struct SmtpOptions {
 pub struct SmtpSink {
     shared: Arc<Shared>,
     port: Port,
+    web: Option<SocketAddr>,
 }
 
 impl SmtpSink {
@@ -152,7 +157,11 @@ impl SmtpSink {
             };
             background::runtime().spawn(serve(listener, address, Arc::clone(&shared)));
         }
-        Ok(Self { shared, port })
+        let web = options
+            .web
+            .map(|listen| web::start(listen, Arc::clone(&shared)))
+            .transpose()?;
+        Ok(Self { shared, port, web })
     }
 
     #[must_use]
@@ -170,6 +179,12 @@ impl SmtpSink {
     #[must_use]
     pub fn url_at(&self, ip: IpAddr) -> String {
         format!("smtp://{}", SocketAddr::new(ip, self.port.number()))
+    }
+
+    /// The page that lists the mails, when one was asked for.
+    #[must_use]
+    pub fn web_url(&self) -> Option<String> {
+        self.web.map(|address| format!("http://{address}/"))
     }
 
     /// All mails so far, in order of arrival.
