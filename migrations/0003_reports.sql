@@ -76,7 +76,7 @@ create table report_deliveries (
     report_date   date        not null references reports (report_date),
     recipient     text        not null check (char_length(recipient) between 3 and 320),
     message_id    text        not null,
-    state         text        not null check (state in ('pending', 'sending', 'sent', 'failed')),
+    state         text        not null check (state in ('pending', 'sending', 'sent', 'failed', 'cancelled')),
     attempts      integer     not null default 0 check (attempts >= 0),
     transport     text,
     detail        text        check (char_length(detail) <= 1000),
@@ -88,7 +88,7 @@ create table report_deliveries (
     constraint report_deliveries_sent_at check ((state = 'sent') = (sent_at is not null)),
     constraint report_deliveries_claim check ((state = 'sending') = (claimed_until is not null))
 );
-create index report_deliveries_open on report_deliveries (created_at) where state <> 'sent';
+create index report_deliveries_open on report_deliveries (created_at) where state not in ('sent', 'cancelled');
 
 create function sent_is_final() returns trigger language plpgsql as $$
 begin

@@ -1,1 +1,18 @@
-//! One daily report, one delivery, then exit.
+#![doc = include_str!("../README.md")]
+
+mod collect;
+mod config;
+mod deliver;
+mod dry_run;
+mod due;
+mod error;
+mod job;
+mod mail;
+mod output;
+mod patience;
+mod render;
+
+pub use self::config::{Args, JobConfig};
+pub use self::error::JobError;
+pub use self::job::Job;
+pub use self::render::{Rendered, render, subject};

@@ -34,6 +34,8 @@ pub enum DeliveryState {
     Sent,
     /// Refused or not reachable; the next run tries again.
     Failed,
+    /// Given up: its recipient gets no reports any more.
+    Cancelled,
 }
 
 impl DeliveryState {
@@ -44,14 +46,21 @@ impl DeliveryState {
             Self::Sending => "sending",
             Self::Sent => "sent",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
         }
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        [Self::Pending, Self::Sending, Self::Sent, Self::Failed]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is not a delivery state"))
+        [
+            Self::Pending,
+            Self::Sending,
+            Self::Sent,
+            Self::Failed,
+            Self::Cancelled,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == text)
+        .ok_or_else(|| format!("{text:?} is not a delivery state"))
     }
 }
 
@@ -143,13 +152,35 @@ impl Ledger {
         self.write("plan_deliveries", query).await.map(drop)
     }
 
+    /// Gives up what is open for anybody who is not among `recipients`; returns how many. What a job is at
+    /// right now is left to it.
+    ///
+    /// # Errors
+    /// `Unavailable` (repeat it) or `Conflict`.
+    pub async fn cancel_deliveries_except(
+        &self,
+        recipients: &[String],
+        now: Timestamp,
+    ) -> Result<usize, LedgerError> {
+        let query = sqlx::query(
+            "update report_deliveries set state = 'cancelled', updated_at = $2, claimed_until = null
+             where recipient <> all ($1::text[])
+               and (state in ('pending', 'failed') or (state = 'sending' and claimed_until < now()))
+             returning recipient",
+        )
+        .bind(recipients.to_vec())
+        .bind(row::at(now));
+        Ok(self.write("cancel_deliveries", query).await?.len())
+    }
+
     /// What is not sent yet, of reports up to and including `until`, oldest report first.
     ///
     /// # Errors
     /// `Unavailable`, `Conflict` or `Corrupt`.
     pub async fn open_deliveries(&self, until: Date) -> Result<Vec<Delivery>, LedgerError> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "select {COLUMNS} from report_deliveries where state <> 'sent' and report_date <= $1
+            "select {COLUMNS} from report_deliveries
+             where state not in ('sent', 'cancelled') and report_date <= $1
              order by report_date, recipient"
         ));
         let query = sqlx::query(sql).bind(until.to_sqlx());
@@ -191,7 +222,7 @@ impl Ledger {
              set state = 'sending', attempts = attempts + 1, updated_at = now(),
                  claimed_until = now() + make_interval(secs => $3)
              where report_date = $1 and recipient = $2
-               and (state in ('pending', 'failed') or (state = 'sending' and claimed_until < now()))
+               and (state in ('pending', 'failed', 'cancelled') or (state = 'sending' and claimed_until < now()))
              returning message_id, attempts",
         )
         .bind(date.to_sqlx())

@@ -137,7 +137,8 @@ impl ReportStatus {
         self.take_in_runs(ledger).await?;
         let query = sqlx::query(
             "select (select max(finished_at) from report_runs where result in ('delivered', 'nothing_to_do')) as success,
-                    (select min(created_at) from report_deliveries where state <> 'sent') as outbox,
+                    (select min(created_at) from report_deliveries
+                     where state not in ('sent', 'cancelled')) as outbox,
                     (select (content -> 'totals')::text from reports where computed_at is not null
                      order by report_date desc limit 1) as totals",
         );

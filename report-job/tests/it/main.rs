@@ -1,0 +1,8 @@
+//! report-job against a real PostgreSQL and a real mail server.
+
+mod support;
+
+mod faults;
+mod program;
+mod rendering;
+mod runs;
