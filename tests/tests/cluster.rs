@@ -6,3 +6,5 @@ mod apiserver;
 mod machine;
 #[path = "cluster/release.rs"]
 mod release;
+#[path = "cluster/whole_path.rs"]
+mod whole_path;

@@ -67,8 +67,8 @@ pub fn run(args: &Args) -> Result<()> {
         follow_wall_clock: true,
         ..StackOptions::default()
     })?;
-    let config = fuse_harness::monitoring::pod_scrape_config(&args.kubeconfig)?;
-    let prometheus = Prometheus::start_with(&config, &[])?;
+    let config = fuse_harness::monitoring::pod_scrape_config(&args.kubeconfig, None)?;
+    let prometheus = Prometheus::start_with(&config, &[&fuse_harness::monitoring::rules_file()?])?;
     let running = Running {
         process: PidRecord::of(std::process::id()).context("we have no process record")?,
         addresses: stack.addresses().clone(),

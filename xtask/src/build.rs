@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::shell;
 
 /// The deployables, by the names of their binaries.
-const DEPLOYABLES: [&str; 4] = ["api-service", "cache-refresher", "report-job", "operator"];
+pub const DEPLOYABLES: [&str; 4] = ["api-service", "cache-refresher", "report-job", "operator"];
 
 /// How to compile.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::build::{self, Profile};
+use crate::build::{self, DEPLOYABLES, Profile};
 use crate::shell;
 
 #[derive(clap::Args)]
@@ -21,6 +21,8 @@ const FILES: [(&str, &str, &[&str]); 3] = [
     ("charts/fuse-crds/templates/fusetradingservices.yaml", "operator", &["crd", "--chart"]),
     ("docs/openapi.json", "api-service", &["openapi"]),
 ];
+
+const CONFIGURATION: &str = "docs/configuration.md";
 
 pub fn run(args: &Args) -> Result<()> {
     let bin_dir = build::binaries(Profile::Dev)?;
@@ -38,7 +40,7 @@ pub fn check(bin_dir: &Path) -> Result<()> {
     if !stale.is_empty() {
         bail!("not current: {}; run `cargo xtask generate`", stale.join(", "));
     }
-    println!("{} generated files are current", FILES.len());
+    println!("{} generated files are current", FILES.len() + 1);
     Ok(())
 }
 
@@ -58,11 +60,30 @@ fn write(bin_dir: &Path) -> Result<()> {
 }
 
 fn generated(bin_dir: &Path) -> Result<Vec<(PathBuf, String)>> {
-    FILES
-        .iter()
-        .map(|(path, binary, args)| {
-            let text = shell::output(Command::new(bin_dir.join(binary)).args(*args))?;
-            Ok((shell::root().join(path), text))
-        })
-        .collect()
+    let mut files = Vec::new();
+    for (path, binary, args) in FILES {
+        let text = shell::output(Command::new(bin_dir.join(binary)).args(args))?;
+        files.push((shell::root().join(path), text));
+    }
+    files.push((shell::root().join(CONFIGURATION), configuration(bin_dir)?));
+    Ok(files)
+}
+
+/// Every setting, in the words of the processes themselves.
+fn configuration(bin_dir: &Path) -> Result<String> {
+    let mut text = String::from(
+        "# Configuration\n\n\
+         What each process prints for `--help`; this file is written by `cargo xtask generate`. `--check-config` prints every\n\
+         mistake at once, or every key with its value.\n",
+    );
+    for name in DEPLOYABLES {
+        // Without our own variables, which would change what is printed.
+        let mut command = Command::new(bin_dir.join(name));
+        for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("FUSE_")) {
+            command.env_remove(key);
+        }
+        let help = shell::output(command.arg("--help"))?;
+        text.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", help.trim_end()));
+    }
+    Ok(text)
 }

@@ -24,12 +24,12 @@ const ROLE: &str = "FUSE_TEST_CLUSTER_ROLE";
 const MANIFEST: &str = include_str!("machine.yaml");
 
 /// One cluster per machine: the tests take turns, so that one does not see the traces of another.
-fn turn() -> MutexGuard<'static, ()> {
+pub fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn require_nothing_left(before: &Footprint) -> Result<()> {
+pub fn require_nothing_left(before: &Footprint) -> Result<()> {
     let left = before.difference(&Footprint::take());
     ensure!(left.is_empty(), "left behind:\n{}", left.join("\n"));
     Ok(())
