@@ -52,17 +52,24 @@ pub fn notices(old: Option<&FuseTradingServiceStatus>, new: &FuseTradingServiceS
     notices.extend(references(old, new));
     notices.extend(migration(old, new));
     notices.extend(suspension(old, new));
-    let generation =
-        |status: Option<&FuseTradingServiceStatus>| status.and_then(|status| status.observed_generation);
-    let is_refused = holds(Some(new), ConditionType::Stalled);
-    if generation(old) != generation(Some(new)) && !is_refused {
-        let generation = generation(Some(new)).unwrap_or_default();
-        notices.push(Notice::normal(
-            "Applied",
-            format!("generation {generation} of the spec is applied"),
-        ));
-    }
+    notices.extend(applied(old, new));
     notices
+}
+
+/// A generation of the spec is in force: nothing stands in its way and the migration has let it through.
+fn applied(old: Option<&FuseTradingServiceStatus>, new: &FuseTradingServiceStatus) -> Option<Notice> {
+    let in_force = |status: Option<&FuseTradingServiceStatus>| {
+        let is_through = holds(status, ConditionType::Migrated) && !holds(status, ConditionType::Stalled);
+        let is_through = is_through && !holds(status, ConditionType::Paused);
+        status
+            .filter(|_| is_through)
+            .and_then(|status| status.observed_generation)
+    };
+    let generation = in_force(Some(new)).filter(|_| in_force(old) != in_force(Some(new)))?;
+    Some(Notice::normal(
+        "Applied",
+        format!("generation {generation} of the spec is applied"),
+    ))
 }
 
 fn holds(status: Option<&FuseTradingServiceStatus>, type_: ConditionType) -> bool {

@@ -42,7 +42,7 @@ pub fn rules(watch_secrets: bool) -> Vec<Rule> {
         Rule {
             group: "events.k8s.io",
             resource: "events",
-            verbs: &["create", "patch"],
+            verbs: &["create"],
             why: "one event per transition",
         },
     ];

@@ -102,6 +102,7 @@ async fn converge(
     let after = after.as_ref().unwrap_or(seen);
     // The status speaks of the spec that was applied, even if a newer one has arrived meanwhile.
     let after = after.about_generation(seen.generation);
+    let migration = rollout::migration(service, &after);
     let status = status::of_applied(service, &after, &migration, &application, Timestamp::now());
     (status, application.halted.map(|error| error.source.retry()))
 }
