@@ -147,8 +147,15 @@ impl OrderDesk {
             "The database does not answer at the moment, so the order was not taken and the vendor was not called. Send it again with the same \
              Idempotency-Key; if the answer is then this one again, marked as replayed, use a new key.",
         );
-        // Its answer was lost, but the write may have happened: then the order must not stay submitted, for nobody will send it.
-        let answer = Answer::problem(problem.clone(), id, &order.context);
+        if error.may_be_written() {
+            self.void(id, order, problem.clone());
+        }
+        ApiError::from(problem).because(error)
+    }
+
+    /// The answer of write 1 was lost, but the write may have happened: then the order must not stay submitted, for nobody will send it.
+    fn void(&self, id: Uuid, order: &PlaceOrder, problem: Problem) {
+        let answer = Answer::problem(problem, id, &order.context);
         let never_sent = Settle {
             order_id: id,
             user_id: order.user_id,
@@ -158,7 +165,6 @@ impl OrderDesk {
             at: now(),
         };
         self.backlog.keep(never_sent, self.write_ends_within);
-        ApiError::from(problem).because(error)
     }
 
     /// Calls the vendor once and stores what became of it.

@@ -218,6 +218,9 @@ impl Market {
             ("FUSE_VENDOR__BASE_URL", url.as_str()),
             ("FUSE_VENDOR__API_KEY", "simulator-key"),
             ("FUSE_DYNAMODB__ENDPOINT", endpoint.as_str()),
+            // Nothing is tested about this writer, and the machine may be busy.
+            ("FUSE_DYNAMODB__ATTEMPT_TIMEOUT_MILLIS", "10000"),
+            ("FUSE_DYNAMODB__OPERATION_TIMEOUT_MILLIS", "30000"),
         ]));
         let vendor = VendorConfig::read(&mut reader);
         let dynamodb = fuse_platform::config::DynamoDbConfig::read(&mut reader);
@@ -258,6 +261,8 @@ fn environment(
         ("FUSE_STOCKS__POLL_MILLIS", "50".to_owned()),
         ("FUSE_DATABASE__URL", database_url.to_owned()),
         ("FUSE_DATABASE__ACQUIRE_TIMEOUT_MILLIS", "1000".to_owned()),
+        // A key of another command must not disturb this one.
+        ("FUSE_DATABASE__MIGRATE_WAIT_SECS", "30".to_owned()),
         ("FUSE_DYNAMODB__ENDPOINT", dynamodb.endpoint()),
         ("FUSE_DYNAMODB__REGION", "us-east-1".to_owned()),
         ("FUSE_VENDOR__BASE_URL", simulator.vendor_url()),

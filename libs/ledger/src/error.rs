@@ -43,6 +43,20 @@ impl LedgerError {
         }
     }
 
+    /// Whether a write that failed so may have been committed all the same: its connection was lost after it was sent.
+    pub fn may_be_written(&self) -> bool {
+        match self {
+            // Without a connection nothing was sent.
+            Self::Unavailable(cause) => !matches!(cause, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed),
+            Self::SchemaMissing(_)
+            | Self::Conflict(_)
+            | Self::Refused(_)
+            | Self::Corrupt { .. }
+            | Self::Migration(_)
+            | Self::Address(_) => false,
+        }
+    }
+
     /// The label of `db_retryable_errors_total`, where the error is one to count there.
     pub(crate) fn retryable_kind(&self) -> Option<&'static str> {
         let Self::Conflict(sqlx::Error::Database(error)) = self else {
