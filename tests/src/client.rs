@@ -52,13 +52,20 @@ impl ApiClient {
     /// A client of the API at `base_url`; `host` is the name that an Ingress routes by.
     #[must_use]
     pub fn new(base_url: impl Into<String>, host: Option<&str>, key: impl Into<String>) -> Self {
-        Self { base_url: base_url.into(), host: host.map(str::to_owned), key: key.into() }
+        Self {
+            base_url: base_url.into(),
+            host: host.map(str::to_owned),
+            key: key.into(),
+        }
     }
 
     /// The same with another key.
     #[must_use]
     pub fn with_key(&self, key: impl Into<String>) -> Self {
-        Self { key: key.into(), ..self.clone() }
+        Self {
+            key: key.into(),
+            ..self.clone()
+        }
     }
 
     /// # Errors
@@ -112,7 +119,13 @@ impl ApiClient {
             "quantity": "1.5",
             "limitPrice": within_nine_decimals(stock["price"].as_str().context("a stock without a price")?),
         });
-        self.place(&Uuid::now_v7().to_string(), &order)?.expect(201)
+        // Another replica may not have the first prices yet; it refuses, for good under this key, and buys nothing.
+        let answer = wait::until("a replica with prices", deadline, || {
+            let answer = self.place(&Uuid::now_v7().to_string(), &order);
+            let is_waiting = answer.as_ref().is_ok_and(|answer| answer.json()["code"] == "no_market_data");
+            (!is_waiting).then_some(answer)
+        })??;
+        answer.expect(201)
     }
 
     fn url(&self, path: &str) -> String {
@@ -127,7 +140,12 @@ impl ApiClient {
         background::block_on(async move {
             let answer = request.send().await?;
             let header = |name: &str| {
-                answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+                answer
+                    .headers()
+                    .get(name)
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or_default()
+                    .to_owned()
             };
             anyhow::Ok(Answer {
                 status: answer.status().as_u16(),

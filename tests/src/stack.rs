@@ -76,10 +76,16 @@ impl Stack {
     /// When a part is not installed (the message names the package) or does not start.
     pub fn start(options: StackOptions) -> Result<Self> {
         let seen_at = options.bridge.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let postgres = options.database_url.is_none().then(|| start_postgres(&options)).transpose()?;
+        let postgres = options
+            .database_url
+            .is_none()
+            .then(|| start_postgres(&options))
+            .transpose()?;
         let dynamodb = match &options.dynamodb_endpoint {
             Some(_) => None,
-            None => Some(DynamoDb::start_on(&options.bridge.into_iter().collect::<Vec<_>>())?),
+            None => Some(DynamoDb::start_on(
+                &options.bridge.into_iter().collect::<Vec<_>>(),
+            )?),
         };
         let mail_dir = options.dir.as_ref().map(|dir| dir.join("mail"));
         let smtp = match &options.smtp_url {
@@ -90,25 +96,40 @@ impl Stack {
                 ..SmtpOptions::default()
             })?),
         };
-        let simulator =
-            options.vendor.is_none().then(|| start_simulator(seen_at, options.follow_wall_clock)).transpose()?;
+        let simulator = options
+            .vendor
+            .is_none()
+            .then(|| start_simulator(seen_at, options.follow_wall_clock))
+            .transpose()?;
         let (vendor_url, vendor_key) = match (&simulator, options.vendor) {
             (Some(simulator), _) => (simulator.vendor_url(), SimulatorConfig::default().api_key),
             (None, vendor) => vendor.context("no vendor")?,
         };
         let addresses = Addresses {
-            database_url: options.database_url.or_else(|| Some(postgres.as_ref()?.url_at(seen_at, DATABASE))).context("no database")?,
+            database_url: options
+                .database_url
+                .or_else(|| Some(postgres.as_ref()?.url_at(seen_at, DATABASE)))
+                .context("no database")?,
             dynamodb_endpoint: options
                 .dynamodb_endpoint
                 .or_else(|| Some(dynamodb.as_ref()?.endpoint_at(seen_at)))
                 .context("no DynamoDB")?,
-            smtp_url: options.smtp_url.or_else(|| Some(smtp.as_ref()?.url_at(seen_at))).context("no mail server")?,
+            smtp_url: options
+                .smtp_url
+                .or_else(|| Some(smtp.as_ref()?.url_at(seen_at)))
+                .context("no mail server")?,
             mail_dir: mail_dir.filter(|_| smtp.is_some()),
             vendor_url,
             vendor_key,
             vendor_control_url: simulator.as_ref().map(Simulator::control_url),
         };
-        Ok(Self { addresses, postgres, dynamodb, smtp, simulator })
+        Ok(Self {
+            addresses,
+            postgres,
+            dynamodb,
+            smtp,
+            simulator,
+        })
     }
 
     /// Where everything is.
@@ -154,7 +175,10 @@ fn start_postgres(options: &StackOptions) -> Result<Postgres> {
 }
 
 fn start_simulator(ip: IpAddr, follow_wall_clock: bool) -> Result<Simulator> {
-    let mut config = SimulatorConfig { listen: SocketAddr::new(ip, 0), ..SimulatorConfig::default() };
+    let mut config = SimulatorConfig {
+        listen: SocketAddr::new(ip, 0),
+        ..SimulatorConfig::default()
+    };
     if follow_wall_clock {
         let tick_secs = i64::try_from(VENDOR_TICK.as_secs())?;
         let now = Timestamp::now().as_second();

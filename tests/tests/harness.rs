@@ -11,9 +11,11 @@ use fuse_harness::proc::{PidRecord, Proc, find_program};
 use fuse_harness::prometheus::Prometheus;
 use fuse_harness::proxy::{Mode, TcpProxy};
 use fuse_harness::redis::Redis;
+use fuse_harness::services::Service;
 use fuse_harness::smtp::{SmtpMode, SmtpOptions, SmtpSink};
 use fuse_harness::{rundir, wait};
 use serde_json::json;
+use vendor_simulator::{Simulator, SimulatorConfig};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -401,5 +403,28 @@ fn prometheus_scrapes_and_answers() -> Result<()> {
     ensure!(samples[0].labels["instance"] == gone.to_string());
     ensure!(prometheus.query("vector(2) * 21")?[0].value == 42.0);
     ensure!(prometheus.query("sum(").is_err());
+    Ok(())
+}
+
+#[test]
+fn a_service_starts_on_free_ports_is_ready_and_stops() -> Result<()> {
+    let dynamodb = DynamoDb::start()?;
+    let vendor = Simulator::start(SimulatorConfig::default())?;
+    let envs = [
+        ("FUSE_DYNAMODB__ENDPOINT", dynamodb.endpoint()),
+        ("FUSE_DYNAMODB__REGION", "us-east-1".to_owned()),
+        ("FUSE_VENDOR__BASE_URL", vendor.vendor_url()),
+        ("FUSE_VENDOR__API_KEY", SimulatorConfig::default().api_key),
+    ];
+    let refresher = Service::spawn("cache-refresher", &[], envs)?;
+    wait::until("a crawl", SOON, || {
+        (vendor.counters().lists.pages >= 5).then_some(())
+    })?;
+    ensure!(refresher.metrics()?.contains("fuse_"));
+    ensure!(!refresher.logs().is_empty());
+    let record = refresher.proc().record()?;
+    let status = refresher.stop()?;
+    ensure!(status.success(), "{status}: {}", refresher.log_text());
+    ensure!(!record.is_alive());
     Ok(())
 }

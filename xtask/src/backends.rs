@@ -10,6 +10,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use fuse_harness::kubectl::Kubectl;
+use fuse_harness::monitoring::{self, PodTargets};
 use fuse_harness::proc::{PidRecord, Proc};
 use fuse_harness::prometheus::Prometheus;
 use fuse_harness::stack::{Addresses, Stack, StackOptions};
@@ -17,6 +19,7 @@ use fuse_harness::wait;
 use serde::{Deserialize, Serialize};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
+const PODS_EVERY: Duration = Duration::from_secs(5);
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
 #[derive(clap::Args)]
@@ -33,6 +36,9 @@ pub struct Args {
     /// The cluster whose pods Prometheus scrapes.
     #[arg(long)]
     kubeconfig: PathBuf,
+    /// The kubectl to ask for them.
+    #[arg(long)]
+    kubectl: PathBuf,
 }
 
 /// The state file: where everything is, and whom to end.
@@ -67,8 +73,10 @@ pub fn run(args: &Args) -> Result<()> {
         follow_wall_clock: true,
         ..StackOptions::default()
     })?;
-    let config = fuse_harness::monitoring::pod_scrape_config(&args.kubeconfig, None)?;
-    let prometheus = Prometheus::start_with(&config, &[&fuse_harness::monitoring::rules_file()?])?;
+    let kubectl = Kubectl::new(&args.kubectl, &args.kubeconfig, &args.dir.join("kubectl-cache"));
+    let targets = PodTargets::new(kubectl, args.dir.join("targets.json"));
+    let config = monitoring::pod_scrape_config(&targets, None)?;
+    let prometheus = Prometheus::start_with(&config, &[&monitoring::rules_file()?])?;
     let running = Running {
         process: PidRecord::of(std::process::id()).context("we have no process record")?,
         addresses: stack.addresses().clone(),
@@ -79,14 +87,24 @@ pub fn run(args: &Args) -> Result<()> {
     fs::write(&scratch, serde_json::to_vec_pretty(&running)?)?;
     fs::rename(&scratch, &file)?;
     println!("backends run");
-    // An error means that nobody can signal us any more: then ending is right, too.
-    let _ = stopped.recv();
+    // The pods are looked up again and again; a disconnected channel means that nobody can signal us, so ending is right, too.
+    while stopped.recv_timeout(PODS_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if let Err(error) = targets.refresh() {
+            eprintln!("the pods to scrape could not be read: {error:#}");
+        }
+    }
     let _ = fs::remove_file(&file);
     Ok(())
 }
 
 /// The backends that run already, or newly started ones.
-pub fn ensure(dir: &Path, bridge: IpAddr, clients: &[String], kubeconfig: &Path) -> Result<Running> {
+pub fn ensure(
+    dir: &Path,
+    bridge: IpAddr,
+    clients: &[String],
+    kubeconfig: &Path,
+    kubectl: &Path,
+) -> Result<Running> {
     if let Some(running) = find(dir)? {
         return Ok(running);
     }
@@ -97,6 +115,7 @@ pub fn ensure(dir: &Path, bridge: IpAddr, clients: &[String], kubeconfig: &Path)
         .arg(format!("--dir={}", dir.display()))
         .arg(format!("--bridge={bridge}"))
         .arg(format!("--kubeconfig={}", kubeconfig.display()))
+        .arg(format!("--kubectl={}", kubectl.display()))
         .log_file(dir.join("backends.log"))
         .detached();
     for network in clients {

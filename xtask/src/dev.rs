@@ -12,7 +12,7 @@ use fuse_harness::packages;
 
 use crate::build::{self, Profile};
 use crate::progress::Steps;
-use crate::summary::{Summary, new_secret};
+use crate::summary::{Summary, new_secret, text};
 
 const FIRST_PRICES_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
             admin.with_key(&key).first_buy(FIRST_PRICES_DEADLINE)
         })?;
         let seconds = ready.elapsed_secs();
-        steps.say(format!("bought {} {} {seconds:.1}s after the build", order["quantity"], order["symbol"]));
+        steps.say(format!("bought {} {} {seconds:.1}s after the build", text(&order["quantity"]), text(&order["symbol"])));
     }
     let addresses = stack.addresses();
     Summary {

@@ -63,3 +63,8 @@ Fuse is running.
 pub fn new_secret() -> String {
     format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
+
+/// A JSON string's text; `-` for anything else.
+pub fn text(value: &serde_json::Value) -> &str {
+    value.as_str().unwrap_or("-")
+}

@@ -19,14 +19,14 @@ use fuse_harness::kubectl::{Forward, Kubectl};
 use fuse_harness::packages;
 use fuse_harness::progress::Progress;
 use fuse_harness::release::Helm;
-use fuse_harness::tools::Tools;
+use fuse_harness::tools::{Tool, Tools};
 use serde::{Deserialize, Serialize};
 
 use crate::backends::{self, Running};
 use crate::build::{self, Profile};
 use crate::progress::Steps;
 use crate::shell;
-use crate::summary::{Summary, new_secret};
+use crate::summary::{Summary, new_secret, text};
 
 const READY_DEADLINE: Duration = Duration::from_secs(180);
 const FIRST_PRICES_DEADLINE: Duration = Duration::from_secs(60);
@@ -89,7 +89,9 @@ fn everything(args: &Args, steps: &mut Steps) -> Result<Option<Summary>> {
     })?;
     let kubeconfig = target.kubeconfig(&dir)?;
     let running = steps.step("backends", |_| {
-        backends::ensure(&dir.join("backends"), target.host_address()?, &target.pod_networks(), &kubeconfig)
+        let kubectl = target.tools().path(Tool::Kubectl)?;
+        let networks = target.pod_networks();
+        backends::ensure(&dir.join("backends"), target.host_address()?, &networks, &kubeconfig, kubectl)
     })?;
     let mut keys = Keys::load(&dir)?;
     let helm = Helm::new(target.tools(), target.kubectl())?;
@@ -188,10 +190,6 @@ fn summary(target: &Target, args: &Args, url: &str, running: &Running, keys: Key
         dashboards: format!("{kubectl} -n {OPERATOR_NAMESPACE} get configmap fuse-operator-dashboards -o yaml"),
         stop: "cargo xtask down".to_owned(),
     }
-}
-
-fn text(value: &serde_json::Value) -> &str {
-    value.as_str().unwrap_or("-")
 }
 
 fn dry_run(args: &Args, steps: &Steps) -> Result<()> {
@@ -298,7 +296,7 @@ impl Target {
         match self {
             Self::Existing(_) => "kubectl".to_owned(),
             Self::Local(cluster) => {
-                let kubectl = cluster.tools().path(fuse_harness::tools::Tool::Kubectl);
+                let kubectl = cluster.tools().path(Tool::Kubectl);
                 let kubectl = kubectl.map_or_else(|_| "kubectl".to_owned(), |path| path.display().to_string());
                 format!("{kubectl} --kubeconfig {}", cluster.kubeconfig().display())
             }

@@ -83,7 +83,10 @@ fn report(deployment: &Deployment<'_>, stack: &Stack, order: &Value, client: &Ap
 
 /// Every process is scraped, and every query of the dashboard returns data.
 fn metrics(cluster: &LocalCluster) -> Result<()> {
-    let config = monitoring::pod_scrape_config(&cluster.kubeconfig(), Some(Duration::from_secs(1)))?;
+    let dir = tempfile::tempdir()?;
+    let targets = monitoring::PodTargets::new(cluster.client().clone(), dir.path().join("targets.json"));
+    targets.refresh()?;
+    let config = monitoring::pod_scrape_config(&targets, Some(Duration::from_secs(1)))?;
     let prometheus = Prometheus::start_with(&config, &[&monitoring::rules_file()?])?;
     for job in ["api", "refresher", "operator"] {
         let up = prometheus.wait_for(&format!("up{{job=\"{job}\"}} == 1"), DEADLINE)?;
