@@ -1,6 +1,6 @@
 //! Sealing and computing.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fuse_domain::{DailyReport, compute};
 use fuse_ledger::{ReportContent, ReportPeriod, Sealed};
@@ -11,7 +11,27 @@ use crate::patience::patiently;
 use crate::render::{Rendered, render};
 use crate::{JobError, due};
 
+/// Our own transactions end within this, because the server ends idle ones; only a stranger's can take longer.
+const OPEN_TRANSACTIONS_WAIT_MAX: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 impl Job {
+    /// Waits until the transactions that run now have ended, so that what they (and everything committed before)
+    /// wrote is in the period and not in the next one.
+    pub(crate) async fn wait_for_open_transactions(&self, until: Instant) -> Result<(), JobError> {
+        let until = until.min(Instant::now() + OPEN_TRANSACTIONS_WAIT_MAX);
+        let look = || patiently("read the open transactions", until, || self.ledger.horizon());
+        let next = look().await?.next;
+        while look().await?.oldest_open < next {
+            if Instant::now() >= until || self.stop.is_cancelled() {
+                tracing::warn!("a transaction stays open; what came after it goes into the next report");
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
     /// Seals every day that is due, oldest first. A day that is sealed stays as it is.
     pub(crate) async fn seal_due_days(&self, target: Date, until: Instant) -> Result<(), JobError> {
         let last = patiently("read which days are sealed", until, || self.ledger.last_sealed()).await?;
@@ -23,6 +43,7 @@ impl Job {
                 (None, Some(by)) => Err(JobError::Superseded { date: target, by }),
             };
         }
+        self.wait_for_open_transactions(until).await?;
         for day in days {
             if self.stop.is_cancelled() {
                 return Err(JobError::Stopped);

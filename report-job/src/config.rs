@@ -55,10 +55,12 @@ impl JobConfig {
             match mailbox(text) {
                 Some(recipient) if recipients.iter().any(|known| known.email == recipient.email) => {}
                 Some(recipient) => recipients.push(recipient),
-                None => reader.mistake(
+                // Without a @ it is named already, by the group.
+                None if text.contains('@') => reader.mistake(
                     "report.recipients",
                     format!("{text:?} is not a mail address; write addresses such as ops@example.com, separated by commas"),
                 ),
+                None => {}
             }
         }
         if !recipients.is_empty() && mail.smtp_url.is_none() && mail.ses_region.is_none() {

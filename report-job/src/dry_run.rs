@@ -54,6 +54,9 @@ impl Job {
     ) -> Result<Vec<(ReportPeriod, bool)>, JobError> {
         let mut periods: Vec<(ReportPeriod, bool)> = Vec::new();
         let zone = &self.config.report.time_zone_name;
+        if !days.is_empty() {
+            self.wait_for_open_transactions(until).await?;
+        }
         for day in days {
             let cut = due::cut(&self.config.report, day, now)?;
             let period = match periods.last() {

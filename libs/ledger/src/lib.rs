@@ -22,6 +22,6 @@ pub use self::orders::{
 pub use self::pool::Ledger;
 pub use self::portfolios::{DEFAULT_PORTFOLIO_NAME, Holding, NewPortfolio, Portfolio, PortfolioHoldings};
 pub use self::reports::{
-    Bounds, Claim, ClaimedDelivery, Delivery, DeliveryResult, DeliveryState, PlannedDelivery, ReportContent,
-    ReportPeriod, ReportRun, ReportRunResult, ReportStatus, Sealed, StoredReport,
+    Bounds, Claim, ClaimedDelivery, Delivery, DeliveryResult, DeliveryState, Horizon, PlannedDelivery,
+    ReportContent, ReportPeriod, ReportRun, ReportRunResult, ReportStatus, Sealed, StoredReport,
 };

@@ -38,7 +38,7 @@ fn database(fixture: &Fixture) -> (&'static str, &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mistake_is_named_at_once_with_exit_78() -> Result<()> {
     let environment = [
-        ("FUSE_REPORT__RECIPIENTS", "ops@example.com,not an address"),
+        ("FUSE_REPORT__RECIPIENTS", "ops@example.com,not an address,a@b@c"),
         ("FUSE_MAIL__FROM", "nobody"),
         ("FUSE_REPORT__TIME_ZONE", "Mars/Olympus"),
     ];
@@ -48,7 +48,8 @@ async fn every_mistake_is_named_at_once_with_exit_78() -> Result<()> {
     for mistake in [
         "FUSE_DATABASE__URL",
         "not an address",
-        "mail.from",
+        "FUSE_MAIL__FROM",
+        "a@b@c",
         "FUSE_REPORT__TIME_ZONE",
         "no way to send mail",
     ] {

@@ -13,4 +13,4 @@ pub use self::deliveries::{
     Claim, ClaimedDelivery, Delivery, DeliveryResult, DeliveryState, PlannedDelivery,
 };
 pub use self::runs::{ReportRun, ReportRunResult, ReportStatus};
-pub use self::seal::{Bounds, ReportPeriod, Sealed};
+pub use self::seal::{Bounds, Horizon, ReportPeriod, Sealed};

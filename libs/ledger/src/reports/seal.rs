@@ -44,6 +44,15 @@ impl ReportPeriod {
     }
 }
 
+/// Where the database's transactions stand. Transactions of the whole server count, also of other databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Horizon {
+    /// The oldest transaction that still runs; a period sealed now holds only what is older.
+    pub oldest_open: u64,
+    /// The next one to begin.
+    pub next: u64,
+}
+
 /// What became of [`Ledger::seal`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sealed {
@@ -76,6 +85,25 @@ const NEXT_PERIOD: &str = "
     where l.report_date is null or l.report_date < $1::date";
 
 impl Ledger {
+    /// Where the transactions stand. Once `oldest_open` has reached a former `next`, everything that was committed
+    /// or under way at that time can be sealed.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Conflict` or `Corrupt`.
+    pub async fn horizon(&self) -> Result<Horizon, LedgerError> {
+        let query = sqlx::query(
+            "select pg_snapshot_xmin(pg_current_snapshot())::text as oldest_open,
+                    pg_snapshot_xmax(pg_current_snapshot())::text as next",
+        );
+        let rows = self.read("horizon", query).await?;
+        let found = row::only(&rows, "horizon")?;
+        let txid = |column| row::parsed(found, column, str::parse::<u64>);
+        Ok(Horizon {
+            oldest_open: txid("oldest_open")?,
+            next: txid("next")?,
+        })
+    }
+
     /// Seals the period of a day, for good. Reports are sealed in the order of their days.
     ///
     /// # Errors
