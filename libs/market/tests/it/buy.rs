@@ -183,11 +183,15 @@ async fn refused_then_accepted_is_filled_and_executed_once() -> Result<()> {
     let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
     let client = Client::of(address)?;
     let opened = async {
-        let retried = || client.metric(r#"vendor_retries_total{op="buy"}"#).as_deref() != Some("0");
-        while !retried() {
-            tokio::task::yield_now().await;
-        }
-        RawVendor::serve(TcpListener::bind(address).await?, vec![Act::answer(200, FILLED)])
+        // Listens at once when the first attempt was refused: a poll with pauses could miss both retries.
+        let retried = async {
+            while client.metric(r#"vendor_retries_total{op="buy"}"#).as_deref() == Some("0") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), retried).await?;
+        let listener = TcpListener::bind(address).await?;
+        anyhow::Ok(RawVendor::serve(listener, vec![Act::answer(200, FILLED)])?)
     };
     let (bought, vendor) = tokio::join!(buy(&client), opened);
     let (bought, vendor) = (bought?, vendor?);
