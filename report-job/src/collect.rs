@@ -78,7 +78,7 @@ impl Job {
             if self.stop.is_cancelled() {
                 return Err(JobError::Stopped);
             }
-            let (report, rendered) = self.make(&period, until, progress).await?;
+            let (report, rendered) = self.make(&period, None, until, progress).await?;
             let content = content(&report, rendered)?;
             let (date, now) = (period.date, (self.clock)());
             patiently("keep the report", until, || {
@@ -96,10 +96,11 @@ impl Job {
         Ok(())
     }
 
-    /// Reads the lines of a period and makes the report of them; keeps nothing.
+    /// Reads the lines of a period and makes the report of them, with a notice at its head if there is one; keeps nothing.
     pub(crate) async fn make(
         &self,
         period: &ReportPeriod,
+        notice: Option<&str>,
         until: Instant,
         progress: &mut Progress,
     ) -> Result<(DailyReport, Rendered), JobError> {
@@ -113,7 +114,7 @@ impl Job {
             .map_err(|source| JobError::Compute { date, source })?;
         progress.collect += began.elapsed();
         let began = Instant::now();
-        let rendered = render(&report).map_err(|detail| JobError::Render { date, detail })?;
+        let rendered = render(&report, notice).map_err(|detail| JobError::Render { date, detail })?;
         progress.render += began.elapsed();
         tracing::debug!(report.date = %date, render_ms = millis(began.elapsed()), "report rendered");
         Ok((report, rendered))

@@ -11,7 +11,8 @@ use lettre::message::Mailbox;
 /// What the command line asks for.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Args {
-    /// Day to report; without it the newest day whose time has come
+    /// Day to report. Without it the newest day whose time has come, and those before it that were missed; when nothing is
+    /// due, as in a run by hand at noon, a mail of what has happened since the last report, which leaves the day open
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub date: Option<Date>,
     /// Compute and show what would be done, but seal, keep and send nothing

@@ -278,7 +278,7 @@ impl Job {
     }
 
     /// The same for every try of one report to one recipient, and another for everything else.
-    fn message_id(&self, report: &StoredReport, recipient: &str) -> String {
+    pub(crate) fn message_id(&self, report: &StoredReport, recipient: &str) -> String {
         let mut hash = Sha256::new();
         let date = report.period.date;
         for part in [

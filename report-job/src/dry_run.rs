@@ -33,7 +33,7 @@ impl Job {
         }
         let mut made = None;
         for (period, is_sealed) in periods {
-            let (report, rendered) = self.make(&period, until, &mut Progress::default()).await?;
+            let (report, rendered) = self.make(&period, None, until, &mut Progress::default()).await?;
             println!("{}", plan_line(&report, is_sealed));
             made = Some((period, report, rendered));
         }

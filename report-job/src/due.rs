@@ -10,6 +10,15 @@ use crate::JobError;
 /// A schedule may fire a moment early (two clocks); then the job waits for the cut instead of missing the day.
 const EARLY_START_MAX: SignedDuration = SignedDuration::from_secs(120);
 
+/// A schedule that fires late, or a Job that is tried again, starts within this after the cut; what starts later was started
+/// by hand.
+const LATE_START_MAX: SignedDuration = SignedDuration::from_hours(2);
+
+/// Whether `now` is too long after the cut of the newest due day for a scheduled run.
+pub(crate) fn is_off_schedule(config: &ReportConfig, target: Date, now: Timestamp) -> Result<bool, JobError> {
+    Ok(now.duration_since(scheduled_cut(config, target)?) > LATE_START_MAX)
+}
+
 /// The day to report: the one asked for, else the newest whose cut has come or comes within two minutes.
 pub(crate) fn target(config: &ReportConfig, asked: Option<Date>, now: Timestamp) -> Result<Date, JobError> {
     let Some(date) = asked else {

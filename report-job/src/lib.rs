@@ -6,6 +6,7 @@ mod deliver;
 mod dry_run;
 mod due;
 mod error;
+mod interim;
 mod job;
 mod mail;
 mod output;

@@ -122,7 +122,9 @@ impl ApiClient {
         // Another replica may not have the first prices yet; it refuses, for good under this key, and buys nothing.
         let answer = wait::until("a replica with prices", deadline, || {
             let answer = self.place(&Uuid::now_v7().to_string(), &order);
-            let is_waiting = answer.as_ref().is_ok_and(|answer| answer.json()["code"] == "no_market_data");
+            let is_waiting = answer
+                .as_ref()
+                .is_ok_and(|answer| answer.json()["code"] == "no_market_data");
             (!is_waiting).then_some(answer)
         })??;
         answer.expect(201)

@@ -45,6 +45,8 @@ pub struct Deployment<'a> {
     pub ingress_class: Option<&'a str>,
     /// Seconds between two passes of the refresher.
     pub refresh_interval_secs: u32,
+    /// When the report runs, as cron has it, in UTC.
+    pub report_schedule: &'a str,
 }
 
 impl Deployment<'_> {
@@ -242,6 +244,7 @@ impl Deployment<'_> {
                 "api": api,
                 "refresher": {"intervalSeconds": self.refresh_interval_secs},
                 "report": {
+                    "schedule": self.report_schedule,
                     "recipients": ["ops@fuse.example"],
                     "delivery": {
                         "from": "report@fuse.example",

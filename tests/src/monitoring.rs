@@ -1,11 +1,6 @@
 //! What the chart ships for monitoring, made usable by a Prometheus on this machine.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -26,7 +21,10 @@ const SCRAPE_TIMEOUT: &str = "scrape_timeout: 10s";
 /// When the shipped file is missing or has another form.
 pub fn pod_scrape_config(targets: &PodTargets, interval: Option<Duration>) -> Result<String> {
     let shipped = read("scrape/prometheus.yaml")?;
-    ensure!(shipped.contains(DISCOVERY), "the shipped scrape configuration does not discover pods as expected");
+    ensure!(
+        shipped.contains(DISCOVERY),
+        "the shipped scrape configuration does not discover pods as expected"
+    );
     let by_file = format!(
         "    file_sd_configs:\n      - files: [\"{}\"]\n        refresh_interval: 5s\n",
         targets.file.display()
@@ -80,21 +78,41 @@ impl PodTargets {
 }
 
 fn targets_of(pod: &Value) -> Vec<Value> {
-    let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |pointer: &str| {
+        pod.pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let address = text("/status/podIP");
     if address.is_empty() {
         return Vec::new();
     }
     let mut labels = BTreeMap::from([
-        ("__meta_kubernetes_namespace".to_owned(), text("/metadata/namespace")),
+        (
+            "__meta_kubernetes_namespace".to_owned(),
+            text("/metadata/namespace"),
+        ),
         ("__meta_kubernetes_pod_name".to_owned(), text("/metadata/name")),
         ("__meta_kubernetes_pod_phase".to_owned(), text("/status/phase")),
     ]);
-    for (name, value) in pod.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten() {
+    for (name, value) in pod
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-        labels.insert(format!("__meta_kubernetes_pod_label_{name}"), value.as_str().unwrap_or_default().to_owned());
+        labels.insert(
+            format!("__meta_kubernetes_pod_label_{name}"),
+            value.as_str().unwrap_or_default().to_owned(),
+        );
     }
-    let containers = pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
+    let containers = pod
+        .pointer("/spec/containers")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     let ports = containers.flat_map(|container| container["ports"].as_array().cloned().unwrap_or_default());
     ports
         .map(|port| {
@@ -126,7 +144,10 @@ pub fn dashboard_queries(variables: &BTreeMap<&str, &str>) -> Result<Vec<(String
         for panel in dashboard["panels"].as_array().into_iter().flatten() {
             let title = panel["title"].as_str().unwrap_or("?").to_owned();
             for target in panel["targets"].as_array().into_iter().flatten() {
-                let mut query = target["expr"].as_str().unwrap_or_default().replace("$__rate_interval", "1m");
+                let mut query = target["expr"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .replace("$__rate_interval", "1m");
                 for (name, value) in variables {
                     query = query.replace(&format!("${name}"), value);
                 }

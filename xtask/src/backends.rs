@@ -133,7 +133,9 @@ pub fn ensure(
 
 /// The backends that run, if any.
 pub fn find(dir: &Path) -> Result<Option<Running>> {
-    let Ok(text) = fs::read(state_file(dir)) else { return Ok(None) };
+    let Ok(text) = fs::read(state_file(dir)) else {
+        return Ok(None);
+    };
     let running: Running = serde_json::from_slice(&text)
         .with_context(|| format!("{} is not understood; delete it", state_file(dir).display()))?;
     Ok(running.process.is_alive().then_some(running))

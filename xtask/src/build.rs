@@ -22,7 +22,10 @@ pub enum Profile {
 /// The machine's target triple, for example `x86_64-unknown-linux-gnu`.
 pub fn host_triple() -> Result<String> {
     let text = shell::output(Command::new("rustc").arg("-vV"))?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    let host = text
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc -vV names no host")?;
     Ok(host.to_owned())
 }
 
@@ -33,7 +36,10 @@ pub fn static_cargo(subcommand: &str, triple: &str) -> Command {
     let mut command = shell::cargo();
     command.arg(subcommand).args(["--target", triple]);
     if triple.ends_with("linux-gnu") {
-        let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_"));
+        let variable = format!(
+            "CARGO_TARGET_{}_RUSTFLAGS",
+            triple.to_uppercase().replace('-', "_")
+        );
         command.env(variable, "-C target-feature=+crt-static");
     }
     command
@@ -47,7 +53,9 @@ pub fn binaries(profile: Profile) -> Result<PathBuf> {
     match profile {
         // The whole workspace, so that every dependency gets the same features as in the tests.
         Profile::Dev => command.arg("--workspace"),
-        Profile::Release => command.arg("--release").args(DEPLOYABLES.iter().flat_map(|name| ["-p", name])),
+        Profile::Release => command
+            .arg("--release")
+            .args(DEPLOYABLES.iter().flat_map(|name| ["-p", name])),
     };
     shell::run(&mut command)?;
     Ok(output_dir(profile, &triple))

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use fuse_harness::client::ApiClient;
+use fuse_harness::packages;
 use fuse_harness::services::{Service, ServiceOptions};
 use fuse_harness::stack::{Stack, StackOptions};
-use fuse_harness::packages;
 
 use crate::build::{self, Profile};
 use crate::progress::Steps;
@@ -56,7 +56,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let stop = stop_signal()?;
     let mut steps = Steps::start();
-    let profile = if args.release { Profile::Release } else { Profile::Dev };
+    let profile = if args.release {
+        Profile::Release
+    } else {
+        Profile::Dev
+    };
     let bin_dir = steps.step("binaries", |_| build::binaries(profile))?;
     fuse_harness::services::Binaries::use_dir(&bin_dir)?;
     let ready = Steps::start();
@@ -82,7 +86,11 @@ pub fn run(args: &Args) -> Result<()> {
             admin.with_key(&key).first_buy(FIRST_PRICES_DEADLINE)
         })?;
         let seconds = ready.elapsed_secs();
-        steps.say(format!("bought {} {} {seconds:.1}s after the build", text(&order["quantity"]), text(&order["symbol"])));
+        steps.say(format!(
+            "bought {} {} {seconds:.1}s after the build",
+            text(&order["quantity"]),
+            text(&order["symbol"])
+        ));
     }
     let addresses = stack.addresses();
     Summary {
@@ -134,7 +142,11 @@ fn wait_for_stop(stop: &mpsc::Receiver<()>, services: &[&Service]) -> Result<()>
         }
         for service in services {
             if !service.proc().is_running() {
-                bail!("{} ended by itself:\n{}", service.proc().name(), service.proc().log_tail());
+                bail!(
+                    "{} ended by itself:\n{}",
+                    service.proc().name(),
+                    service.proc().log_tail()
+                );
             }
         }
     }
@@ -189,7 +201,13 @@ fn launch(name: &str, envs: &[(String, String)], listen: Option<&String>) -> Res
     {
         envs.push(("FUSE_HTTP__LISTEN".into(), listen.clone()));
     }
-    let service = Service::launch(name, ServiceOptions { envs, ..ServiceOptions::default() })?;
+    let service = Service::launch(
+        name,
+        ServiceOptions {
+            envs,
+            ..ServiceOptions::default()
+        },
+    )?;
     service.wait_ready(Duration::from_secs(20))?;
     Ok(service)
 }
@@ -207,6 +225,11 @@ fn migrate(envs: &[(String, String)]) -> Result<()> {
 /// The variables that a report by hand needs, ready to paste.
 fn report_env(envs: &[(String, String)]) -> String {
     let wanted = ["FUSE_DATABASE__URL", "FUSE_MAIL__", "FUSE_REPORT__"];
-    let pairs = envs.iter().filter(|(key, _)| wanted.iter().any(|prefix| key.starts_with(prefix)));
-    pairs.map(|(key, value)| format!("{key}='{value}'")).collect::<Vec<_>>().join(" ")
+    let pairs = envs
+        .iter()
+        .filter(|(key, _)| wanted.iter().any(|prefix| key.starts_with(prefix)));
+    pairs
+        .map(|(key, value)| format!("{key}='{value}'"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }

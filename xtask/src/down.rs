@@ -31,7 +31,9 @@ pub fn run(args: &Args) -> Result<()> {
             let helm = Helm::new(existing.tools(), kubectl)?;
             helm.uninstall("fuse-operator", OPERATOR_NAMESPACE)?;
             helm.uninstall("fuse-crds", OPERATOR_NAMESPACE)?;
-            kubectl.run(&["delete", "namespace", OPERATOR_NAMESPACE, "--ignore-not-found"]).map(drop)
+            kubectl
+                .run(&["delete", "namespace", OPERATOR_NAMESPACE, "--ignore-not-found"])
+                .map(drop)
         })?;
     }
     steps.step("local cluster", LocalCluster::down)?;

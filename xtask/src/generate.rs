@@ -18,7 +18,11 @@ pub struct Args {
 /// A generated file: where it is, and the binary with arguments that prints it.
 const FILES: [(&str, &str, &[&str]); 3] = [
     ("crds/fusetradingservices.yaml", "operator", &["crd"]),
-    ("charts/fuse-crds/templates/fusetradingservices.yaml", "operator", &["crd", "--chart"]),
+    (
+        "charts/fuse-crds/templates/fusetradingservices.yaml",
+        "operator",
+        &["crd", "--chart"],
+    ),
     ("docs/openapi.json", "api-service", &["openapi"]),
 ];
 
@@ -26,7 +30,11 @@ const CONFIGURATION: &str = "docs/configuration.md";
 
 pub fn run(args: &Args) -> Result<()> {
     let bin_dir = build::binaries(Profile::Dev)?;
-    if args.check { check(&bin_dir) } else { write(&bin_dir) }
+    if args.check {
+        check(&bin_dir)
+    } else {
+        write(&bin_dir)
+    }
 }
 
 /// Fails naming every file that differs from what our binaries print.

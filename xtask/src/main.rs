@@ -22,7 +22,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Developer commands of the Fuse stock trading service", version)]
+#[command(
+    name = "cargo xtask",
+    about = "Developer commands of the Fuse stock trading service",
+    version
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -21,7 +21,10 @@ impl Steps {
             // A closed pipe must not end the work that is being reported.
             let _ = std::io::stdout().flush();
         });
-        Self { lines, steps: Vec::new() }
+        Self {
+            lines,
+            steps: Vec::new(),
+        }
     }
 
     /// Seconds since the start.

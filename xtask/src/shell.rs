@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result, bail};
 
 /// The project's root: the folder of the workspace's Cargo.toml.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies one level below the root")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies one level below the root")
 }
 
 /// The cargo that runs us.
@@ -20,7 +22,9 @@ pub fn cargo() -> Command {
 /// Runs with the output going to the terminal; an exit code other than 0 is an error that names the command.
 pub fn run(command: &mut Command) -> Result<()> {
     let line = command_line(command);
-    let status = command.status().with_context(|| format!("could not start `{line}`"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("could not start `{line}`"))?;
     if !status.success() {
         bail!("`{line}` ended with {status}");
     }
@@ -30,7 +34,10 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Runs and returns standard output; standard error goes to the terminal.
 pub fn output(command: &mut Command) -> Result<String> {
     let line = command_line(command);
-    let out = command.stderr(Stdio::inherit()).output().with_context(|| format!("could not start `{line}`"))?;
+    let out = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("could not start `{line}`"))?;
     if !out.status.success() {
         bail!("`{line}` ended with {}", out.status);
     }

@@ -27,7 +27,16 @@ pub struct Summary {
 impl Summary {
     /// Prints it, with commands that work as printed.
     pub fn print(&self) {
-        let Self { api_url, key, admin_key, mail, report, dashboards, stop, .. } = self;
+        let Self {
+            api_url,
+            key,
+            admin_key,
+            mail,
+            report,
+            dashboards,
+            stop,
+            ..
+        } = self;
         println!(
             r#"
 Fuse is running.
@@ -53,7 +62,9 @@ Fuse is running.
         println!("  mail        {mail}");
         println!("  report now  {report}");
         if let Some(control) = &self.vendor_control {
-            println!("  vendor      curl -s {control}/control/state; curl -s -X POST {control}/control/tick -d '{{\"by\":1}}'");
+            println!(
+                "  vendor      curl -s {control}/control/state; curl -s -X POST {control}/control/tick -d '{{\"by\":1}}'"
+            );
         }
         println!("  stop        {stop}\n");
     }

@@ -54,9 +54,7 @@ fn all(args: &Args, steps: &mut Steps) -> Result<()> {
         let wanted = [packages::CLUSTER, packages::BACKENDS].concat();
         packages::ensure(&wanted, p)
     })?;
-    steps.step("Kubernetes tools", |p| {
-        Tools::ensure(Tool::CLUSTER, p).map(drop)
-    })?;
+    steps.step("Kubernetes tools", |p| Tools::ensure(Tool::CLUSTER, p).map(drop))?;
     let bin_dir = steps.step("binaries", |_| build::binaries(Profile::Dev))?;
     let triple = build::host_triple()?;
     steps.step("compiling the tests", |_| {
@@ -65,10 +63,16 @@ fn all(args: &Args, steps: &mut Steps) -> Result<()> {
     // All test binaries run even if one fails: a red run should name every red test.
     let tests = steps.step("tests", |_| {
         let mut command = build::static_cargo("test", &triple);
-        command.args(["--workspace", "--no-fail-fast"]).env("FUSE_BIN_DIR", &bin_dir);
+        command
+            .args(["--workspace", "--no-fail-fast"])
+            .env("FUSE_BIN_DIR", &bin_dir);
         command.args(args.filter.iter());
         shell::run(&mut command)
     });
-    let lint = if args.no_lint { Ok(()) } else { lint::run_steps(steps, Some(&bin_dir)) };
+    let lint = if args.no_lint {
+        Ok(())
+    } else {
+        lint::run_steps(steps, Some(&bin_dir))
+    };
     tests.and(lint)
 }

@@ -91,7 +91,13 @@ fn everything(args: &Args, steps: &mut Steps) -> Result<Option<Summary>> {
     let running = steps.step("backends", |_| {
         let kubectl = target.tools().path(Tool::Kubectl)?;
         let networks = target.pod_networks();
-        backends::ensure(&dir.join("backends"), target.host_address()?, &networks, &kubeconfig, kubectl)
+        backends::ensure(
+            &dir.join("backends"),
+            target.host_address()?,
+            &networks,
+            &kubeconfig,
+            kubectl,
+        )
     })?;
     let mut keys = Keys::load(&dir)?;
     let helm = Helm::new(target.tools(), target.kubectl())?;
@@ -104,10 +110,15 @@ fn everything(args: &Args, steps: &mut Steps) -> Result<Option<Summary>> {
         admin_key: &keys.admin.clone(),
         ingress_class: target.ingress_class(args),
         refresh_interval_secs: 300,
+        report_schedule: "59 23 * * *",
     };
     steps.step("charts", |lines| {
         let changed = deployment.install_charts()?;
-        lines.say(if changed { "charts installed" } else { "charts are as they should be" });
+        lines.say(if changed {
+            "charts installed"
+        } else {
+            "charts are as they should be"
+        });
         Ok(())
     })?;
     steps.step("resource", |lines| {
@@ -119,7 +130,13 @@ fn everything(args: &Args, steps: &mut Steps) -> Result<Option<Summary>> {
     let (url, _forward) = target.api(args)?;
     let host = deployment.ingress_class.map(|_| HOST);
     if keys.user.is_none() {
-        first_order(steps, &ApiClient::new(&url, host, &keys.admin), &mut keys, &dir, &deployment)?;
+        first_order(
+            steps,
+            &ApiClient::new(&url, host, &keys.admin),
+            &mut keys,
+            &dir,
+            &deployment,
+        )?;
     } else {
         steps.say("the first order and the first report were made by an earlier run");
     }
@@ -146,9 +163,15 @@ fn first_order(
             text(&order["fill"]["price"]),
             text(&order["fill"]["total"]),
         ));
-        let portfolio = client.get(&format!("/v1/portfolios/{}", text(&order["portfolioId"])))?.expect(200)?;
+        let portfolio = client
+            .get(&format!("/v1/portfolios/{}", text(&order["portfolioId"])))?
+            .expect(200)?;
         for holding in portfolio["holdings"].as_array().into_iter().flatten() {
-            lines.say(format!("portfolio holds {} {}", text(&holding["quantity"]), text(&holding["symbol"])));
+            lines.say(format!(
+                "portfolio holds {} {}",
+                text(&holding["quantity"]),
+                text(&holding["symbol"])
+            ));
         }
         Ok(())
     })?;
@@ -156,7 +179,9 @@ fn first_order(
         let job = format!("{NAME}-report-by-up");
         // An interrupted run may have made it already; it is ours and its report is idempotent.
         let name = format!("job/{job}");
-        deployment.kubectl.run(&["--namespace", NAMESPACE, "delete", &name, "--ignore-not-found"])?;
+        deployment
+            .kubectl
+            .run(&["--namespace", NAMESPACE, "delete", &name, "--ignore-not-found"])?;
         deployment.run_report(&job)?;
         if let Some(mails) = &deployment.addresses.mail_dir {
             lines.say(format!("mail in {}", mails.display()));
@@ -177,28 +202,47 @@ fn summary(target: &Target, args: &Args, url: &str, running: &Running, keys: Key
     };
     let mut metrics = vec![format!("{} (Prometheus)", running.prometheus_url)];
     if target.ingress_class(args).is_none() {
-        metrics.push(format!("reach the API by: {kubectl} -n {NAMESPACE} port-forward service/{NAME}-api 8080"));
+        metrics.push(format!(
+            "reach the API by: {kubectl} -n {NAMESPACE} port-forward service/{NAME}-api 8080"
+        ));
     }
     Summary {
         api_url,
         key: keys.user.unwrap_or_default(),
         admin_key: keys.admin,
         metrics,
-        mail: running.addresses.mail_dir.as_ref().map_or_else(String::new, |dir| dir.display().to_string()),
+        mail: running
+            .addresses
+            .mail_dir
+            .as_ref()
+            .map_or_else(String::new, |dir| dir.display().to_string()),
         report: format!("{kubectl} -n {NAMESPACE} create job --from=cronjob/{NAME}-report report-by-hand"),
         vendor_control: running.addresses.vendor_control_url.clone(),
-        dashboards: format!("{kubectl} -n {OPERATOR_NAMESPACE} get configmap fuse-operator-dashboards -o yaml"),
+        dashboards: format!(
+            "{kubectl} -n {OPERATOR_NAMESPACE} get configmap fuse-operator-dashboards -o yaml"
+        ),
         stop: "cargo xtask down".to_owned(),
     }
 }
 
 fn dry_run(args: &Args, steps: &Steps) -> Result<()> {
     let wanted = [packages::CLUSTER, packages::BACKENDS].concat();
-    let missing: Vec<_> = packages::missing(&wanted).iter().map(|package| package.name).collect();
-    let existing = if args.local { None } else { Existing::current(&Progress::silent())? };
+    let missing: Vec<_> = packages::missing(&wanted)
+        .iter()
+        .map(|package| package.name)
+        .collect();
+    let existing = if args.local {
+        None
+    } else {
+        Existing::current(&Progress::silent())?
+    };
     match existing {
-        Some(existing) => steps.say(format!("would use the cluster that kubectl has: {}", existing.context)),
-        None => steps.say("would start the local real cluster (or make one with kind, k3d or minikube if installed)"),
+        Some(existing) => steps.say(format!(
+            "would use the cluster that kubectl has: {}",
+            existing.context
+        )),
+        None => steps
+            .say("would start the local real cluster (or make one with kind, k3d or minikube if installed)"),
     }
     if missing.is_empty() {
         steps.say("every system package is there");
@@ -272,7 +316,9 @@ impl Target {
             Self::Local(cluster) => Ok((format!("http://{}", cluster.ingress()), None)),
             Self::Existing(_) if args.ingress_class.is_some() => Ok((format!("http://{HOST}"), None)),
             Self::Existing(existing) => {
-                let forward = existing.client().forward(NAMESPACE, &format!("service/{NAME}-api"), 80)?;
+                let forward = existing
+                    .client()
+                    .forward(NAMESPACE, &format!("service/{NAME}-api"), 80)?;
                 Ok((format!("http://{}", forward.address), Some(forward)))
             }
         }
@@ -283,7 +329,9 @@ impl Target {
         match self {
             Self::Local(cluster) => Ok(cluster.kubeconfig()),
             Self::Existing(existing) => {
-                let text = existing.client().run(&["config", "view", "--minify", "--flatten", "--raw"])?;
+                let text = existing
+                    .client()
+                    .run(&["config", "view", "--minify", "--flatten", "--raw"])?;
                 let file = dir.join("kubeconfig");
                 write_secret(&file, text.as_bytes())?;
                 Ok(file)
@@ -297,7 +345,8 @@ impl Target {
             Self::Existing(_) => "kubectl".to_owned(),
             Self::Local(cluster) => {
                 let kubectl = cluster.tools().path(Tool::Kubectl);
-                let kubectl = kubectl.map_or_else(|_| "kubectl".to_owned(), |path| path.display().to_string());
+                let kubectl =
+                    kubectl.map_or_else(|_| "kubectl".to_owned(), |path| path.display().to_string());
                 format!("{kubectl} --kubeconfig {}", cluster.kubeconfig().display())
             }
         }
@@ -311,7 +360,10 @@ impl Keys {
             Ok(text) => serde_json::from_slice(&text)
                 .with_context(|| format!("{} is not understood; run `cargo xtask down`", file.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let keys = Self { admin: new_secret(), user: None };
+                let keys = Self {
+                    admin: new_secret(),
+                    user: None,
+                };
                 keys.save(dir)?;
                 Ok(keys)
             }

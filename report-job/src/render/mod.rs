@@ -25,12 +25,12 @@ pub struct Rendered {
     pub plain: String,
 }
 
-/// Renders a report. The same report gives the same bytes.
+/// Renders a report, with a notice at its head if there is one. The same report gives the same bytes.
 ///
 /// # Errors
 /// What the template engine says; a mistake in the templates, which a test shows.
-pub fn render(report: &DailyReport) -> Result<Rendered, String> {
-    let view = minijinja::Value::from(minijinja::value::Serde(View::of(report)));
+pub fn render(report: &DailyReport, notice: Option<&str>) -> Result<Rendered, String> {
+    let view = minijinja::Value::from(minijinja::value::Serde(View::of(report, notice)));
     let mut environment = Environment::new();
     // A misspelt name in a template is an error and not an empty cell.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);

@@ -11,6 +11,7 @@ const SYMBOLS_MAX: usize = 100;
 
 #[derive(Serialize)]
 pub(super) struct View {
+    notice: Option<String>,
     date: String,
     time_zone: String,
     from: Option<String>,
@@ -69,12 +70,13 @@ struct Reason {
 }
 
 impl View {
-    pub(super) fn of(report: &DailyReport) -> Self {
+    pub(super) fn of(report: &DailyReport, notice: Option<&str>) -> Self {
         // A zone that this build does not know (a newer database) is shown in UTC, which each time says.
         let zone = TimeZone::get(&report.time_zone).unwrap_or(TimeZone::UTC);
         let totals = &report.totals;
         let section = |list: &LineList, count: u64| Section::of(list, count, &zone);
         Self {
+            notice: notice.map(str::to_owned),
             date: report.date.to_string(),
             time_zone: report.time_zone.clone(),
             from: report.period.from.map(|from| moment(from, &zone)),

@@ -55,7 +55,7 @@ fn mixed() -> Result<DailyReport> {
 
 #[test]
 fn the_page_and_the_text_are_as_they_were() -> Result<()> {
-    let rendered = render(&mixed()?).map_err(anyhow::Error::msg)?;
+    let rendered = render(&mixed()?, None).map_err(anyhow::Error::msg)?;
     insta::assert_snapshot!("page", rendered.html);
     insta::assert_snapshot!("text", rendered.plain);
     assert_eq!(
@@ -67,7 +67,7 @@ fn the_page_and_the_text_are_as_they_were() -> Result<()> {
 
 #[test]
 fn both_forms_list_every_order_and_unknown_ones_by_themselves() -> Result<()> {
-    let rendered = render(&mixed()?).map_err(anyhow::Error::msg)?;
+    let rendered = render(&mixed()?, None).map_err(anyhow::Error::msg)?;
     for form in [&rendered.html, &rendered.plain] {
         for number in 1..=6 {
             let id = Uuid::from_u128(number).to_string();
@@ -96,7 +96,7 @@ fn both_forms_list_every_order_and_unknown_ones_by_themselves() -> Result<()> {
 
 #[test]
 fn the_page_needs_no_foreign_host_and_fits_a_phone() -> Result<()> {
-    let html = render(&mixed()?).map_err(anyhow::Error::msg)?.html;
+    let html = render(&mixed()?, None).map_err(anyhow::Error::msg)?.html;
     for foreign in ["src=", "@import", "<link", "url(", "<script"] {
         assert!(!html.contains(foreign), "{foreign}");
     }
@@ -112,7 +112,7 @@ fn the_page_needs_no_foreign_host_and_fits_a_phone() -> Result<()> {
 #[test]
 fn markup_in_a_name_stays_text() -> Result<()> {
     let evil = "<script>alert('x')</script>\"&{{ orders }}";
-    let html = render(&report(evil, Vec::new())?)
+    let html = render(&report(evil, Vec::new())?, None)
         .map_err(anyhow::Error::msg)?
         .html;
     assert!(!html.contains("<script>"));
@@ -126,7 +126,7 @@ fn markup_in_a_name_stays_text() -> Result<()> {
 #[test]
 fn an_empty_day_is_a_report_without_sections() -> Result<()> {
     let empty = report("Europe/Berlin", Vec::new())?;
-    let rendered = render(&empty).map_err(anyhow::Error::msg)?;
+    let rendered = render(&empty, None).map_err(anyhow::Error::msg)?;
     assert_eq!(subject(&empty), "Fuse report 2026-03-02: 0 orders, 0 filled");
     assert!(rendered.plain.contains("up to 2026-03-03 00:59:00 CET"));
     for title in ["Unknown:", "Filled:", "Bought by stock", "Why not"] {
@@ -140,7 +140,7 @@ fn a_long_day_is_cut_and_says_so() -> Result<()> {
     let lines = (1..=1500)
         .map(|number| line(number, OrderStatus::Filled, None))
         .collect::<Result<Vec<_>>>()?;
-    let rendered = render(&report("Etc/UTC", lines)?).map_err(anyhow::Error::msg)?;
+    let rendered = render(&report("Etc/UTC", lines)?, None).map_err(anyhow::Error::msg)?;
     for form in [&rendered.html, &rendered.plain] {
         assert!(form.contains("and 1400 more"));
         assert!(

@@ -240,3 +240,70 @@ async fn recipients_come_and_go() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_by_hand_at_noon_mails_what_is_there_and_the_days_report_holds_it_again() -> Result<()> {
+    let fixture = fixture().await?;
+    let noon = || at("2026-03-02T12:00:00Z");
+    let before = fixture.order("AAPL", None, "2026-03-02T11:00:00Z").await?;
+    fixture.run(noon).await?.map_err(anyhow::Error::msg)?;
+    let mails = fixture.sink.messages();
+    assert_eq!(
+        mails.len(),
+        1,
+        "a young service has no report of yesterday to send"
+    );
+    assert_eq!(
+        mails[0].subject(),
+        "Interim: Fuse report 2026-03-02: 1 order, 1 filled"
+    );
+    for part in ["text/html", "text/plain"] {
+        let body = mails[0].part(part)?;
+        assert!(body.contains(&before.to_string()), "{part} lacks the order");
+        assert!(
+            body.contains("INTERIM: the day is still open"),
+            "{part} lacks the notice"
+        );
+    }
+    assert_eq!(fixture.ledger.last_sealed().await?, None, "nothing is sealed");
+
+    let after = fixture.order("AAPL", None, "2026-03-02T13:00:00Z").await?;
+    fixture.run(second_of_march).await?.map_err(anyhow::Error::msg)?;
+    assert_eq!(
+        orders_of(&fixture.report("2026-03-02").await?)?,
+        [before, after].into()
+    );
+    assert_eq!(fixture.sink.messages().len(), 2);
+
+    // What a schedule does late, or a Job again, is no run by hand: it sends nothing more.
+    fixture
+        .run(|| at("2026-03-03T00:30:00Z"))
+        .await?
+        .map_err(anyhow::Error::msg)?;
+    assert_eq!(fixture.sink.messages().len(), 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_by_hand_sends_what_is_due_before_anything_interim() -> Result<()> {
+    let fixture = fixture().await?;
+    let missed = fixture.order("AAPL", None, "2026-03-02T11:00:00Z").await?;
+    let noon = || at("2026-03-03T12:00:00Z");
+    fixture.run(noon).await?.map_err(anyhow::Error::msg)?;
+    assert_eq!(orders_of(&fixture.report("2026-03-02").await?)?, [missed].into());
+    let subjects = || {
+        fixture
+            .sink
+            .messages()
+            .iter()
+            .map(|mail| mail.subject())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(subjects(), ["Fuse report 2026-03-02: 1 order, 1 filled"]);
+    fixture.run(noon).await?.map_err(anyhow::Error::msg)?;
+    assert_eq!(
+        subjects()[1],
+        "Interim: Fuse report 2026-03-03: 0 orders, 0 filled"
+    );
+    Ok(())
+}

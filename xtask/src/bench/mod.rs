@@ -50,7 +50,11 @@ pub struct Figure {
 
 impl Figure {
     fn ratios(&self) -> Vec<f64> {
-        self.ours.iter().zip(&self.yardstick).map(|(ours, yardstick)| ours / yardstick).collect()
+        self.ours
+            .iter()
+            .zip(&self.yardstick)
+            .map(|(ours, yardstick)| ours / yardstick)
+            .collect()
     }
 
     fn met(&self) -> Option<bool> {
@@ -62,7 +66,10 @@ impl Figure {
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+    sorted
+        .get(sorted.len().saturating_sub(1) / 2)
+        .copied()
+        .unwrap_or(f64::NAN)
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -92,7 +99,9 @@ fn print_table(figures: &[Figure]) {
         let ratios = figure.ratios();
         let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let high = ratios.iter().copied().fold(0.0, f64::max);
-        let goal = figure.goal_at_most.map_or_else(|| "-".to_owned(), |goal| format!("<= {goal}"));
+        let goal = figure
+            .goal_at_most
+            .map_or_else(|| "-".to_owned(), |goal| format!("<= {goal}"));
         let met = figure.met().map_or("-", |met| if met { "yes" } else { "NO" });
         println!(
             "{:<34} {:>6} {:>10.2} {:>10.2} {:>8.2} {:>17} {:>10} {:>5}",

@@ -34,7 +34,12 @@ pub fn measure(rounds: usize) -> Result<Vec<Figure>> {
         for round in 0..rounds {
             let ours = sample_ours(process, envs_of(&envs))?;
             let yardstick = sample_redis()?;
-            println!("{process} {}/{rounds}: ready in {:.1} ms, redis-server {:.1} ms", round + 1, ours.0, yardstick.0);
+            println!(
+                "{process} {}/{rounds}: ready in {:.1} ms, redis-server {:.1} ms",
+                round + 1,
+                ours.0,
+                yardstick.0
+            );
             ready.ours.push(ours.0);
             ready.yardstick.push(yardstick.0);
             resident.ours.push(ours.1);
@@ -46,13 +51,25 @@ pub fn measure(rounds: usize) -> Result<Vec<Figure>> {
 }
 
 fn figure(name: String, unit: &'static str, goal: f64) -> Figure {
-    Figure { name, unit, ours: Vec::new(), yardstick: Vec::new(), goal_at_most: Some(goal) }
+    Figure {
+        name,
+        unit,
+        ours: Vec::new(),
+        yardstick: Vec::new(),
+        goal_at_most: Some(goal),
+    }
 }
 
 /// Milliseconds to ready, megabytes at rest.
 fn sample_ours(process: &str, envs: Vec<(String, String)>) -> Result<(f64, f64)> {
     let begun = Instant::now();
-    let service = Service::launch(process, ServiceOptions { envs, ..ServiceOptions::default() })?;
+    let service = Service::launch(
+        process,
+        ServiceOptions {
+            envs,
+            ..ServiceOptions::default()
+        },
+    )?;
     service.wait_ready(Duration::from_secs(20))?;
     let ready = begun.elapsed().as_secs_f64() * 1000.0;
     std::thread::sleep(SETTLE);
@@ -71,7 +88,10 @@ fn sample_redis() -> Result<(f64, f64)> {
 
 fn resident_mb(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
     let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kilobytes / 1024.0)
 }

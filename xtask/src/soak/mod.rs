@@ -32,7 +32,9 @@ pub type Violations = Vec<String>;
 
 pub fn run(args: &Args) -> Result<()> {
     let seed = args.seed.unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
     });
     let (name, mut session) = match args.name {
         Name::Money => ("money", money::Session::start()?),
@@ -46,7 +48,11 @@ pub fn run(args: &Args) -> Result<()> {
             println!("seed {seed}: {violation}");
         }
         if (run + 1) % 10 == 0 {
-            println!("{} of {} runs, {violations} violations so far", run + 1, args.count);
+            println!(
+                "{} of {} runs, {violations} violations so far",
+                run + 1,
+                args.count
+            );
         }
     }
     println!("{name}: {} runs, {violations} violations", args.count);

@@ -37,27 +37,50 @@ impl Session {
         let migrated = Service::run("api-service", &["migrate"], envs.clone())?;
         anyhow::ensure!(migrated.status.success(), "api-service migrate failed");
         let start = |name: &str| {
-            let service = Service::launch(name, ServiceOptions { envs: envs.clone(), ..ServiceOptions::default() })?;
+            let service = Service::launch(
+                name,
+                ServiceOptions {
+                    envs: envs.clone(),
+                    ..ServiceOptions::default()
+                },
+            )?;
             service.wait_ready(Duration::from_secs(20))?;
             anyhow::Ok(service)
         };
         let (api, refresher) = (start("api-service")?, start("cache-refresher")?);
         let admin = ApiClient::new(api.http_url(), None, admin_key);
-        admin.with_key(admin.create_user_key("warm-up")?).first_buy(Duration::from_secs(30))?;
+        admin
+            .with_key(admin.create_user_key("warm-up")?)
+            .first_buy(Duration::from_secs(30))?;
         let list = admin.get("/v1/stocks?limit=100")?.expect(200)?;
-        let stocks = list["items"].as_array().context("no stocks")?.iter().filter_map(|stock| {
-            // Quotes with more decimals than an order may have would need another model.
-            Some((stock["symbol"].as_str()?.to_owned(), parse(stock["price"].as_str()?)?))
-        });
+        let stocks = list["items"]
+            .as_array()
+            .context("no stocks")?
+            .iter()
+            .filter_map(|stock| {
+                // Quotes with more decimals than an order may have would need another model.
+                Some((
+                    stock["symbol"].as_str()?.to_owned(),
+                    parse(stock["price"].as_str()?)?,
+                ))
+            });
         let stocks = stocks.collect();
-        Ok(Self { _stack: stack, _api: api, _refresher: refresher, admin, stocks })
+        Ok(Self {
+            _stack: stack,
+            _api: api,
+            _refresher: refresher,
+            admin,
+            stocks,
+        })
     }
 
     /// One run: a new user places orders; every answer and the holdings at the end must be the model's.
     pub fn run(&mut self, seed: u64) -> Result<Violations> {
         let mut random = Random(seed);
         let mut violations = Violations::new();
-        let client = self.admin.with_key(self.admin.create_user_key(&format!("seed {seed}"))?);
+        let client = self
+            .admin
+            .with_key(self.admin.create_user_key(&format!("seed {seed}"))?);
         let mut held: std::collections::BTreeMap<String, (i128, i128)> = std::collections::BTreeMap::new();
         let mut portfolio = None;
         for number in 0..ORDERS {
@@ -70,12 +93,20 @@ impl Session {
             let is_legal = offer > 0 && 50 * (offer - quote).abs() <= *quote;
             let expected = if is_legal { 201 } else { 422 };
             if answer.status != expected {
-                violations.push(format!("order {number} at quote {}: {order}: expected {expected}, got {}: {}", text(*quote), answer.status, answer.text));
+                violations.push(format!(
+                    "order {number} at quote {}: {order}: expected {expected}, got {}: {}",
+                    text(*quote),
+                    answer.status,
+                    answer.text
+                ));
                 continue;
             }
             let again = client.place(&key, &order)?;
             if again.text != answer.text || !again.replayed {
-                violations.push(format!("order {number}: the repeat differs: {} / {}", answer.text, again.text));
+                violations.push(format!(
+                    "order {number}: the repeat differs: {} / {}",
+                    answer.text, again.text
+                ));
             }
             if is_legal {
                 let body = answer.json();
@@ -101,7 +132,11 @@ fn compare(
 ) {
     let holdings = portfolio["holdings"].as_array().cloned().unwrap_or_default();
     if holdings.len() != held.len() {
-        violations.push(format!("{} holdings, the model has {}", holdings.len(), held.len()));
+        violations.push(format!(
+            "{} holdings, the model has {}",
+            holdings.len(),
+            held.len()
+        ));
     }
     for holding in holdings {
         let symbol = holding["symbol"].as_str().unwrap_or_default();
@@ -111,7 +146,10 @@ fn compare(
         };
         if holding["quantity"] != text(*quantity) || holding["cost"] != text_of(*cost, 2 * DECIMALS) {
             let model = (text(*quantity), text_of(*cost, 2 * DECIMALS));
-            violations.push(format!("{symbol}: {} for {}, the model has {model:?}", holding["quantity"], holding["cost"]));
+            violations.push(format!(
+                "{symbol}: {} for {}, the model has {model:?}",
+                holding["quantity"], holding["cost"]
+            ));
         }
     }
 }
@@ -145,7 +183,11 @@ fn text_of(value: i128, decimals: u32) -> String {
     let fraction = format!("{:0width$}", value.rem_euclid(scale), width = decimals as usize);
     let fraction = fraction.trim_end_matches('0');
     let whole = value.div_euclid(scale);
-    if fraction.is_empty() { whole.to_string() } else { format!("{whole}.{fraction}") }
+    if fraction.is_empty() {
+        whole.to_string()
+    } else {
+        format!("{whole}.{fraction}")
+    }
 }
 
 /// splitmix64: small, and the same everywhere, so that a seed replays its run.
