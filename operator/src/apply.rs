@@ -222,7 +222,14 @@ impl Run<'_> {
                 Err(error) => return self.failed("get", child, error),
             },
         };
-        match self.patch(child, uid).await {
+        let mut answer = self.patch(child, uid.clone()).await;
+        if let (Err(WriteError::Rejected(_)), Kind::Service, Some(uid)) = (&answer, child.kind, &uid) {
+            answer = match self.replace_ports(child, uid).await {
+                Ok(()) => self.patch(child, Some(uid.clone())).await,
+                Err(error) => Err(error),
+            };
+        }
+        match answer {
             Ok(()) => {
                 self.writes += 1;
                 Outcome::Written
@@ -259,6 +266,23 @@ impl Run<'_> {
             self.applier.ledger.record(id.clone(), child.hash, &fact);
             self.applier.stores.put_child(id, fact);
         }
+        Ok(())
+    }
+
+    /// Ports are keyed by their number: somebody who edits the number makes a second port of the same name beside
+    /// ours, and the API server refuses the pair. So the list is first put back as a whole.
+    async fn replace_ports(&self, child: &Prepared, uid: &str) -> Result<(), WriteError> {
+        let ports = child.manifest["spec"]["ports"].clone();
+        let patch = json!({"metadata": {"uid": uid}, "spec": {"ports": ports}});
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        bounded(
+            self.api(child.kind)
+                .patch(&child.name, &params, &Patch::Merge(patch)),
+        )
+        .await?;
         Ok(())
     }
 
@@ -313,7 +337,7 @@ impl Run<'_> {
                     self.applier.ledger.forget(id);
                     self.mark_deleted(id);
                 }
-                Err(WriteError::Unavailable(error)) if is_not_found(&error) => self.applier.ledger.forget(id),
+                Err(WriteError::NotFound(_)) => self.applier.ledger.forget(id),
                 Err(source) => {
                     let what = format!("delete {} {}", id.kind.as_str(), id.name);
                     self.halted = Some(ApplyError { what, source });
@@ -387,10 +411,6 @@ fn is_prerequisite(kind: Kind) -> bool {
 
 fn is_workload(kind: Kind) -> bool {
     matches!(kind, Kind::Deployment | Kind::Job | Kind::CronJob)
-}
-
-fn is_not_found(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found())
 }
 
 /// A request with its deadline.

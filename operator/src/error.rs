@@ -21,6 +21,9 @@ pub enum WriteError {
     /// Somebody else was quicker, or the object is another one now.
     #[error("conflict: {0}")]
     Conflict(String),
+    /// The object, its namespace or its kind is not there (any more).
+    #[error("not found: {0}")]
+    NotFound(String),
     /// The namespace goes away; so will the service.
     #[error("the namespace is being deleted")]
     NamespaceTerminating,
@@ -40,6 +43,7 @@ impl WriteError {
     pub const CATEGORIES: &'static [&'static str] = &[
         "rejected",
         "conflict",
+        "not_found",
         "namespace_terminating",
         "forbidden",
         "timed_out",
@@ -51,6 +55,7 @@ impl WriteError {
         match self {
             Self::Rejected(_) => "rejected",
             Self::Conflict(_) => "conflict",
+            Self::NotFound(_) => "not_found",
             Self::NamespaceTerminating => "namespace_terminating",
             Self::Forbidden(_) => "forbidden",
             Self::TimedOut(_) => "timed_out",
@@ -63,7 +68,9 @@ impl WriteError {
         match self {
             Self::Rejected(_) | Self::NamespaceTerminating => Retry::AwaitChange,
             Self::Conflict(_) => Retry::AtOnce,
-            Self::Forbidden(_) | Self::TimedOut(_) | Self::Unavailable(_) => Retry::Transient,
+            Self::NotFound(_) | Self::Forbidden(_) | Self::TimedOut(_) | Self::Unavailable(_) => {
+                Retry::Transient
+            }
         }
     }
 }
@@ -92,6 +99,7 @@ impl From<kube::Error> for WriteError {
                 Self::Forbidden(message)
             }
             400 | 403 | 413 | 422 => Self::Rejected(message),
+            404 => Self::NotFound(message),
             409 => Self::Conflict(message),
             _ => Self::Unavailable(Box::new(error)),
         }
@@ -119,6 +127,7 @@ mod tests {
             (api(403, rbac), "forbidden", Retry::Transient),
             (api(403, terminating), "namespace_terminating", Retry::AwaitChange),
             (api(409, "uid mismatch"), "conflict", Retry::AtOnce),
+            (api(404, "not found"), "not_found", Retry::Transient),
             (api(503, "away"), "unavailable", Retry::Transient),
             (api(429, "slow down"), "unavailable", Retry::Transient),
         ] {

@@ -118,8 +118,11 @@ async fn report(
     let Some(seen) = seen else {
         return Ok(());
     };
-    if !status_writer::write(&context.cluster, &context.stores, &seen, status).await? {
-        return Ok(());
+    match status_writer::write(&context.cluster, &context.stores, &seen, status).await {
+        Ok(true) => {}
+        // Nothing new; or the resource was deleted meanwhile, which the watch is about to tell.
+        Ok(false) | Err(WriteError::NotFound(_)) => return Ok(()),
+        Err(error) => return Err(error),
     }
     let notices = events::notices(seen.status(), status);
     for notice in &notices {

@@ -54,12 +54,12 @@ pub fn is_set_by_operator(name: &str) -> bool {
 pub fn settings(service: &ValidatedService, component: Component) -> BTreeMap<&'static str, String> {
     let spec = &service.spec;
     let mut settings = BTreeMap::from([
-        ("FUSE_ADMIN__LISTEN", format!("0.0.0.0:{ADMIN_PORT}")),
         // The preStop pause comes first, so that the process need not wait once more.
         ("FUSE_LIFECYCLE__DRAIN_DELAY_SECS", "0".to_owned()),
         ("FUSE_LIFECYCLE__DEADLINE_SECS", DRAIN_DEADLINE_SECS.to_string()),
     ]);
     if matches!(component, Component::Api | Component::Refresher) {
+        settings.insert("FUSE_ADMIN__LISTEN", format!("0.0.0.0:{ADMIN_PORT}"));
         settings.extend(market(service));
     }
     if component == Component::Api {

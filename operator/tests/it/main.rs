@@ -8,6 +8,8 @@ mod layout;
 mod migration;
 mod permissions;
 mod plan;
+mod process;
+mod request_log;
 mod requests;
 mod scaling;
 mod secrets;
