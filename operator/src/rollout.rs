@@ -288,7 +288,7 @@ fn withheld(
         Kind::Deployment if is_suspended && !exists => Some(Withheld::NotNow),
         Kind::Deployment => (!is_open).then_some(Withheld::Gate),
         // A suspended CronJob runs nothing, so it need not wait; and it must be suspended now.
-        Kind::CronJob => (!is_open && !(is_suspended && exists)).then_some(Withheld::Gate),
+        Kind::CronJob => (!(is_open || is_suspended && exists)).then_some(Withheld::Gate),
         // About a Deployment: without it they would only complain; beside an old version they go on working.
         Kind::HorizontalPodAutoscaler | Kind::PodDisruptionBudget | Kind::Ingress => {
             (!is_open && !serves).then_some(Withheld::Gate)

@@ -116,3 +116,42 @@ async fn the_rules_suffice_and_each_is_used() -> Result<()> {
 
 /// Deployments are pruned by no change of a spec; they are deleted only when one day a component can be switched off.
 const NOT_SEEN_HERE: &[&str] = &["apps/deployments delete"];
+
+/// The chart grants exactly these rules.
+#[test]
+fn the_chart_grants_the_same() -> Result<()> {
+    let chart = include_str!("../../../charts/fuse-operator/templates/_helpers.tpl");
+    for (part, secrets) in [("rules", false), ("secretRules", true)] {
+        let start = format!("{{{{- define \"fuse-operator.{part}\" -}}}}");
+        let text = chart
+            .split(&start)
+            .nth(1)
+            .and_then(|rest| rest.split("{{- end").next())
+            .unwrap_or_default();
+        let granted: Vec<serde_json::Value> = serde_yaml_ng::from_str(text)?;
+        let words = |rule: &serde_json::Value, key: &str| -> Vec<String> {
+            let all = rule[key].as_array().into_iter().flatten();
+            all.filter_map(|word| word.as_str().map(str::to_owned)).collect()
+        };
+        let mut flat = BTreeSet::new();
+        for rule in &granted {
+            for resource in words(rule, "resources") {
+                for verb in words(rule, "verbs") {
+                    flat.insert(format!("{}/{resource} {verb}", words(rule, "apiGroups").concat()));
+                }
+            }
+        }
+        let ours = rules(true)
+            .into_iter()
+            .filter(|rule| (rule.resource == "secrets") == secrets);
+        let expected: BTreeSet<String> = ours
+            .flat_map(|rule| {
+                rule.verbs
+                    .iter()
+                    .map(move |verb| format!("{}/{} {verb}", rule.group, rule.resource))
+            })
+            .collect();
+        assert_eq!(flat, expected, "fuse-operator.{part} and rbac.rs");
+    }
+    Ok(())
+}
