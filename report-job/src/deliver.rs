@@ -2,7 +2,6 @@
 //! deadline. A mail that was marked sent is never sent again; one whose mark was lost (a kill between the
 //! transport's "accepted" and the mark) is sent again with the same Message-ID.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -128,7 +127,8 @@ impl Job {
         progress: &mut Progress,
         refused: &mut u32,
     ) -> Result<Vec<Delivery>, JobError> {
-        let mut reports: BTreeMap<Date, Option<StoredReport>> = BTreeMap::new();
+        // Open deliveries come sorted by day, so each report is read once.
+        let mut read: Option<StoredReport> = None;
         let mut again = Vec::new();
         for delivery in open {
             if self.stop.is_cancelled() {
@@ -136,13 +136,10 @@ impl Job {
                 continue;
             }
             let day = delivery.date;
-            if !reports.contains_key(&day) {
-                let report = patiently("read the report", until, || self.ledger.report(day)).await?;
-                reports.insert(day, report);
+            if read.as_ref().is_none_or(|report| report.period.date != day) {
+                read = patiently("read the report", until, || self.ledger.report(day)).await?;
             }
-            let Some(Some(report)) = reports.get(&day) else {
-                continue;
-            };
+            let Some(report) = &read else { continue };
             match self.try_one(transport, report, &delivery, until).await? {
                 Tried::Sent => progress.mails_sent += 1,
                 Tried::NotDue => {}

@@ -110,7 +110,7 @@ impl Job {
         };
         let recipients = self.config.recipients.iter();
         let due = recipients
-            .filter(|recipient| !is_sent(&recipient.email.to_string()))
+            .filter(|recipient| !is_sent(recipient.email.as_ref()))
             .count();
         Ok(format!(
             "{target}: {sent} mails are sent already, {due} would be sent."
