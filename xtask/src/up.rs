@@ -43,6 +43,9 @@ pub struct Args {
     /// Class of the Ingress on an existing cluster; without it the API is reached by port forwarding.
     #[arg(long, value_name = "CLASS", conflicts_with = "local")]
     ingress_class: Option<String>,
+    /// Use the binaries in this folder instead of building them for release.
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
     /// Say what would be done and on which cluster, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -79,9 +82,13 @@ fn everything(args: &Args, steps: &mut Steps) -> Result<Option<Summary>> {
     if args.dry_run {
         return dry_run(args, steps).map(|()| None);
     }
+    // First of all: what is missing should be said before anything is started.
     steps.step("packages", |lines| packages::ensure(packages::BACKENDS, lines))?;
     let target = steps.step("cluster", |lines| find_cluster(args, lines))?;
-    let bin_dir = steps.step("binaries", |_| build::binaries(Profile::Release))?;
+    let bin_dir = match &args.bin_dir {
+        Some(dir) => dir.clone(),
+        None => steps.step("binaries", |_| build::binaries(Profile::Release))?,
+    };
     let image = steps.step("image", |_| {
         let image = image::build(&bin_dir, &dir.join("images"))?;
         target.load(&image)?;
