@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use fuse_harness::postgres::Postgres;
+use fuse_harness::proc::Proc;
 use serde_json::Value;
 
-use crate::support::{BOOTSTRAP, World, run};
+use crate::support::{BOOTSTRAP, PATIENCE, World, run};
 
 fn env(database: &str) -> Vec<(&'static str, String)> {
     vec![("FUSE_DATABASE__URL", database.to_owned())]
@@ -40,15 +41,21 @@ fn migrating_waits_for_a_database_that_is_away_but_not_for_ever() -> Result<()> 
         "{error}"
     );
 
-    let waiting = std::thread::spawn({
-        let env = env(&database);
-        move || run(&["migrate"], &env)
-    });
+    let waiting = Proc::build("migrate", env!("CARGO_BIN_EXE_api-service"))
+        .arg("migrate")
+        .env_clear()
+        .envs(env(&database))
+        .start()?;
+    waiting.wait_for_line("it to wait", PATIENCE, |line| {
+        line.contains("waiting for it").then_some(())
+    })?;
     postgres.restart()?;
-    let done = waiting
-        .join()
-        .map_err(|_| anyhow::anyhow!("the command panicked"))??;
-    assert!(done.contains("went from version 0 to"), "{done}");
+    assert!(waiting.wait_exit(PATIENCE)?.success(), "{}", waiting.log());
+    assert!(
+        waiting.log().contains("went from version 0 to"),
+        "{}",
+        waiting.log()
+    );
     Ok(())
 }
 

@@ -70,7 +70,8 @@ async fn a_panic_is_a_500_without_private_details() -> Result<()> {
 
 #[tokio::test]
 async fn a_handler_that_hangs_is_a_504() -> Result<()> {
-    check("/hangs", 504, "request_timeout").await.map(drop)
+    let answered = tokio::time::timeout(PATIENCE, check("/hangs", 504, "request_timeout"));
+    answered.await?.map(drop)
 }
 
 #[tokio::test]
