@@ -6,5 +6,7 @@ mod apiserver;
 mod machine;
 #[path = "cluster/release.rs"]
 mod release;
+#[path = "cluster/samples.rs"]
+mod samples;
 #[path = "cluster/whole_path.rs"]
 mod whole_path;
