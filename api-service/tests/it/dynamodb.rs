@@ -14,20 +14,19 @@ async fn away_later_the_prices_stay() -> Result<()> {
         } else {
             world.dynamodb.stop()?
         }
-        wait::until_async("the probe to notice", PATIENCE, || async {
-            let up = world
-                .api
-                .metric("fuse_dependency_up{dependency=\"dynamodb\"}")
-                .await
-                .ok()?;
-            (up == 0.0).then_some(())
-        })
-        .await?;
+        world
+            .api
+            .wait_for_metric("fuse_dependency_up{dependency=\"dynamodb\"}", 0.0)
+            .await?;
         let answer = world.get("/v1/stocks").key(&world.key).gives(200).await?;
         assert!(answer.header("age").is_some());
         world.order(&world.good_order()).gives(201).await?;
         assert!(world.api.is_ready().await);
         world.dynamodb.restart()?;
+        world
+            .api
+            .wait_for_metric("fuse_dependency_up{dependency=\"dynamodb\"}", 1.0)
+            .await?;
         let published = world.publish().await?;
         world.wait_for_snapshot(published.meta.id).await?;
     }

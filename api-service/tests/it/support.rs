@@ -341,6 +341,16 @@ impl Api {
         Ok(value.parse()?)
     }
 
+    /// Until a series has this value.
+    pub async fn wait_for_metric(&self, series: &str, value: f64) -> Result<()> {
+        wait::until_async(series, PATIENCE, || async {
+            let found = self.metric(series).await.ok()?;
+            (found == value).then_some(())
+        })
+        .await
+        .map_err(|error| self.proc.explain(error))
+    }
+
     pub async fn is_ready(&self) -> bool {
         let answer = reqwest::get(format!("{}/readyz", self.admin_url)).await;
         answer.is_ok_and(|answer| answer.status() == 200)
