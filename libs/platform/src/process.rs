@@ -119,12 +119,12 @@ fn command<A: Args, C>(
         .action(ArgAction::SetTrue)
         .global(true);
     let command = Command::new(name)
-        .about(about)
         .version(crate::VERSION)
         .arg(config.help("TOML file with configuration, below the environment"))
         .arg(check.help("Check the configuration, print every key with its value, and exit"))
         .after_help(keys_help(read));
-    A::augment_args(command)
+    // Last, because the arguments bring the words of their type along.
+    A::augment_args(command).about(about).long_about(None)
 }
 
 fn config_file(matches: &ArgMatches) -> Option<PathBuf> {
