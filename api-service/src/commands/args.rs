@@ -5,7 +5,7 @@ use fuse_ledger::Scope;
 use jiff::Span;
 use uuid::Uuid;
 
-/// Arguments of api-service.
+// Not a doc comment: clap would show it in place of what the process is.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to do; `serve` when absent.
