@@ -304,6 +304,7 @@ fn one_notice_per_transition() -> Result<()> {
     };
     let (one, other) = (missing(&["vendor"])?, missing(&["smtp"])?);
     assert_eq!(reasons(Some(&well), &one), ["SecretNotFound"]);
+    assert_eq!(reasons(Some(&one), &one), Vec::<&str>::new(), "told already");
     assert_eq!(
         reasons(Some(&one), &other),
         ["SecretNotFound"],
