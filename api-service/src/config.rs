@@ -10,13 +10,11 @@ use fuse_platform::config::{
 use http::HeaderValue;
 use secrecy::ExposeSecret as _;
 
-use crate::auth::KeyRingSettings;
+use crate::auth::{BOOTSTRAP_KEY_MIN_CHARS, KeyRingSettings};
 use crate::http::Limits;
 use crate::market_data::Freshness;
 use crate::state::ReportSchedule;
 
-/// A key that somebody could guess would open everything.
-const BOOTSTRAP_KEY_MIN_CHARS: usize = 24;
 /// Half of SHA-256 at least.
 const PAGE_TOKEN_KEY_MIN_CHARS: usize = 32;
 /// What an order may need beside the vendor: two writes with their waits.

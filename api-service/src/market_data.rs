@@ -44,6 +44,9 @@ pub struct SnapshotInfo {
     pub stale: bool,
 }
 
+/// How much the clocks of two machines may differ.
+const CLOCKS_DIFFER_MAX: SignedDuration = SignedDuration::from_secs(60);
+
 impl Freshness {
     /// What clients are told about a snapshot.
     #[must_use]
@@ -54,7 +57,8 @@ impl Freshness {
             taken_at: meta.taken_at,
             next_tick_at: self.next_tick(meta.tick_at, now),
             age_seconds,
-            stale: age_seconds > self.stale_after_secs,
+            // A snapshot from the future has no age that could be trusted.
+            stale: age_seconds > self.stale_after_secs || is_ahead(meta.taken_at, now),
         }
     }
 
@@ -66,6 +70,11 @@ impl Freshness {
         let ahead = SignedDuration::from_secs(step.saturating_mul(passed.saturating_add(1)));
         last_tick.saturating_add(ahead).unwrap_or(Timestamp::MAX)
     }
+}
+
+/// Whether `then` lies further ahead than two clocks that are kept in step may differ.
+fn is_ahead(then: Timestamp, now: Timestamp) -> bool {
+    then.duration_since(now) > CLOCKS_DIFFER_MAX
 }
 
 /// Whole seconds from `then` to `now`; 0 for the future.

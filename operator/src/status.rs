@@ -190,6 +190,17 @@ impl<'a> Conditions<'a> {
         });
     }
 
+    /// Whether the service was Ready in its present generation: a hitch in a later repair does not take that back.
+    pub(crate) fn was_ready(&self) -> bool {
+        let old = self
+            .seen
+            .status()
+            .and_then(|status| status.condition(ConditionType::Ready));
+        old.is_some_and(|old| {
+            old.status == ConditionState::True && old.observed_generation == Some(self.seen.generation)
+        })
+    }
+
     pub(crate) fn set_paused(&mut self, is_paused: bool) {
         let (state, reason, message) = if is_paused {
             (

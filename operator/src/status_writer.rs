@@ -35,6 +35,6 @@ pub async fn write(
     let params = PatchParams::apply(STATUS_MANAGER).force();
     let mut answer = bounded(api.patch_status(&seen.key.name, &params, &Patch::Apply(&manifest))).await?;
     answer.metadata.managed_fields = None;
-    stores.put_service(seen.key.clone(), answer);
+    stores.replace_service(&seen.key, answer);
     Ok(true)
 }

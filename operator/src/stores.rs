@@ -83,6 +83,19 @@ impl Stores {
         })
     }
 
+    /// Puts the answer to a write of ours in the place of what is held, unless that is newer. A service that the watch took out
+    /// meanwhile stays out: an answer that comes late must not bring it back.
+    pub fn replace_service(&self, key: &ServiceKey, answer: FuseTradingService) {
+        self.write(|inner| {
+            if let Some(held) = inner.services.get_mut(key)
+                && held.uid() == answer.uid()
+                && version(held) <= version(&answer)
+            {
+                *held = Arc::new(answer);
+            }
+        });
+    }
+
     /// Takes a service out. True when it was there.
     pub fn remove_service(&self, key: &ServiceKey) -> bool {
         self.write(|inner| inner.services.remove(key).is_some())

@@ -33,6 +33,8 @@ pub struct JobConfig {
     pub from: Mailbox,
     /// The recipients, parsed, each once.
     pub recipients: Vec<Mailbox>,
+    /// Whether a run without anything due mails what has happened so far.
+    pub interim: bool,
     /// Tries go on until then.
     pub run_deadline: Duration,
     /// One try of one mail, connecting included.
@@ -73,6 +75,11 @@ impl JobConfig {
         Self {
             from,
             recipients,
+            interim: reader.value(
+                "report.interim",
+                "true",
+                "Whether a run by hand, when nothing is due, mails what has happened since the last report",
+            ),
             run_deadline: reader.duration_secs(
                 "report.run_deadline_secs",
                 240,

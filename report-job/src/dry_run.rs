@@ -24,6 +24,19 @@ impl Job {
         let now = (self.clock)();
         let until = Instant::now() + self.config.run_deadline;
         let target = due::target(&self.config.report, args.date, now)?;
+        if self.is_interim(args.date, target, until).await? {
+            let Some(interim) = self.make_interim(until).await? else {
+                println!("Nothing is due, and everything is reported.");
+                return Ok(());
+            };
+            println!(
+                "Nothing is due: an interim report would be mailed to {} recipients; the day stays open.\n\n{}",
+                self.config.recipients.len(),
+                interim.rendered.plain
+            );
+            self.write_interim(args, &interim)?;
+            return Ok(());
+        }
         let last = patiently("read which days are sealed", until, || self.ledger.last_sealed()).await?;
         let mut periods = self
             .periods_ahead(due::days_to_seal(last, target), now, until)

@@ -63,15 +63,13 @@ pub enum JobError {
         /// Of how many.
         due: u32,
     },
-    /// Not everybody got the interim report of a run by hand.
+    /// Nobody got the interim report of a run by hand.
     #[error(
-        "{failed} of {due} interim mails were not taken; nothing is lost, the day's own report holds the same orders"
+        "{failed} interim mails were not taken, none was; nothing is lost, the day's own report holds the same orders"
     )]
     InterimUndelivered {
         /// How many.
         failed: u32,
-        /// Of how many.
-        due: u32,
     },
     /// The process was asked to stop.
     #[error("stopped before everything was done; the next run goes on")]

@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use fuse_domain::DailyReport;
 use fuse_ledger::StoredReport;
 use jiff::civil::Date;
 use lettre::message::Mailbox;
@@ -12,10 +13,18 @@ use crate::job::{Job, Progress};
 use crate::mail::{Letter, SendError, Transport, mime};
 use crate::patience::patiently;
 use crate::render::{Rendered, subject};
-use crate::{JobError, due};
+use crate::{Args, JobError, collect, due, output};
 
 const NOTICE: &str =
     "INTERIM: the day is still open. Its own report, at the usual time, holds these orders too.";
+
+/// A report that is mailed and not kept.
+pub(crate) struct Interim {
+    pub(crate) report: DailyReport,
+    pub(crate) rendered: Rendered,
+    subject: String,
+    stored: StoredReport,
+}
 
 impl Job {
     /// Whether this run was started by hand while there is nothing to seal, to compute or to send.
@@ -26,7 +35,8 @@ impl Job {
         until: Instant,
     ) -> Result<bool, JobError> {
         let now = (self.clock)();
-        if asked.is_some() || !due::is_off_schedule(&self.config.report, target, now)? {
+        if asked.is_some() || !self.config.interim || !due::is_off_schedule(&self.config.report, target, now)?
+        {
             return Ok(false);
         }
         let last = patiently("read which days are sealed", until, || self.ledger.last_sealed()).await?;
@@ -59,83 +69,114 @@ impl Job {
         }
     }
 
-    /// Mails what has happened since the last report, once to each recipient.
-    pub(crate) async fn send_interim(
-        &self,
-        transport: Option<&Transport>,
-        until: Instant,
-    ) -> Result<(), JobError> {
-        let Some(transport) = transport else {
-            tracing::warn!("nothing is due, and nobody is configured to get an interim report by mail");
-            return Ok(());
-        };
+    /// What has happened since the last report, as a report that nobody keeps; `None` when another run reported it meanwhile.
+    pub(crate) async fn make_interim(&self, until: Instant) -> Result<Option<Interim>, JobError> {
         self.wait_for_open_transactions(until).await?;
         let now = (self.clock)();
-        let date = now.to_zoned(self.config.report.time_zone.clone()).date();
+        let today = now.to_zoned(self.config.report.time_zone.clone()).date();
+        let last = patiently("read which days are sealed", until, || self.ledger.last_sealed()).await?;
+        // A day that is cut in the morning is sealed by noon; what follows belongs to the next one.
+        let date = match last {
+            Some(last) if last >= today => last.tomorrow().unwrap_or(last),
+            _ => today,
+        };
         let zone = &self.config.report.time_zone_name;
         let period = patiently("read the period", until, || {
             self.ledger.preview_period(date, zone, now)
         });
         let Some(period) = period.await? else {
-            tracing::info!(report.date = %date, "the day is reported already");
-            return Ok(());
+            return Ok(None);
         };
         let (report, rendered) = self
             .make(&period, Some(NOTICE), until, &mut Progress::default())
             .await?;
         let subject = format!("Interim: {}", subject(&report));
-        let interim = StoredReport {
+        let stored = StoredReport {
             period,
             sealed_at: now,
             content: None,
         };
-        let mut failed = 0;
+        Ok(Some(Interim {
+            report,
+            rendered,
+            subject,
+            stored,
+        }))
+    }
+
+    /// Mails what has happened since the last report, once to each recipient, and writes the files of `--out`.
+    pub(crate) async fn send_interim(
+        &self,
+        args: &Args,
+        transport: Option<&Transport>,
+        until: Instant,
+    ) -> Result<(), JobError> {
+        let Some(interim) = self.make_interim(until).await? else {
+            tracing::info!("nothing is due, and another run has just reported the rest");
+            return Ok(());
+        };
+        self.write_interim(args, &interim)?;
+        let Some(transport) = transport else {
+            tracing::warn!("nothing is due, and nobody is configured to get an interim report by mail");
+            return Ok(());
+        };
+        let (mut sent, mut failed) = (0_u32, 0_u32);
         for recipient in &self.config.recipients {
-            if !self
-                .send_one_interim(transport, &interim, &subject, &rendered, recipient)
-                .await?
-            {
-                failed += 1;
+            if self.stop.is_cancelled() || Instant::now() > until {
+                break;
+            }
+            match self.send_one_interim(transport, &interim, recipient).await? {
+                true => sent += 1,
+                false => failed += 1,
             }
         }
-        let due = u32::try_from(self.config.recipients.len()).unwrap_or(u32::MAX);
         tracing::info!(
-            report.date = %date,
-            report.orders = report.totals.orders,
-            mails.sent = due - failed,
+            report.date = %interim.report.date,
+            report.orders = interim.report.totals.orders,
+            mails.sent = sent,
             mails.failed = failed,
             "nothing was due: interim report mailed, the day stays open"
         );
-        if failed > 0 {
-            Err(JobError::InterimUndelivered { failed, due })
-        } else {
-            Ok(())
+        // A Job that is tried again would mail the others once more.
+        if sent == 0 && failed > 0 {
+            return Err(JobError::InterimUndelivered { failed });
         }
+        Ok(())
+    }
+
+    /// The files of `--out`, if it was asked for.
+    pub(crate) fn write_interim(&self, args: &Args, interim: &Interim) -> Result<(), JobError> {
+        let Some(folder) = &args.out else { return Ok(()) };
+        let content = collect::content(&interim.report, interim.rendered.clone())?;
+        let to = self.config.recipients.first().unwrap_or(&self.config.from);
+        output::write(folder, &content, &self.interim_mail(interim, to)?)
+    }
+
+    fn interim_mail(&self, interim: &Interim, to: &Mailbox) -> Result<Vec<u8>, JobError> {
+        let letter = Letter {
+            from: self.config.from.clone(),
+            to: to.clone(),
+            subject: interim.subject.clone(),
+            message_id: self.message_id(&interim.stored, to.email.as_ref()),
+            date: interim.stored.sealed_at,
+            plain: interim.rendered.plain.clone(),
+            html: interim.rendered.html.clone(),
+        };
+        mime(letter).map_err(|detail| JobError::Render {
+            date: interim.report.date,
+            detail,
+        })
     }
 
     /// Whether the transport took it.
     async fn send_one_interim(
         &self,
         transport: &Transport,
-        interim: &StoredReport,
-        subject: &str,
-        rendered: &Rendered,
+        interim: &Interim,
         recipient: &Mailbox,
     ) -> Result<bool, JobError> {
         let address = recipient.email.to_string();
-        let letter = Letter {
-            from: self.config.from.clone(),
-            to: recipient.clone(),
-            subject: subject.to_owned(),
-            message_id: self.message_id(interim, &address),
-            date: interim.sealed_at,
-            plain: rendered.plain.clone(),
-            html: rendered.html.clone(),
-        };
-        let mail = mime(letter).map_err(|detail| JobError::Render {
-            date: interim.period.date,
-            detail,
-        })?;
+        let mail = self.interim_mail(interim, recipient)?;
         let answer = transport.send(&self.config.from.email, &address, &mail);
         let answer = tokio::time::timeout(self.config.send_timeout, answer)
             .await

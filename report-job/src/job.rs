@@ -106,7 +106,7 @@ impl Job {
     ) -> Result<(), JobError> {
         let transport = Transport::new(&self.config).await.map_err(JobError::Transport)?;
         if self.is_interim(args.date, target, until).await? {
-            return self.send_interim(transport.as_ref(), until).await;
+            return self.send_interim(args, transport.as_ref(), until).await;
         }
         self.seal_due_days(target, until).await?;
         self.plan(target, until).await?;

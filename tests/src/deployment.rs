@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     image::Image,
@@ -22,8 +23,8 @@ pub const NAMESPACE: &str = "fuse";
 pub const NAME: &str = "trading";
 /// Host of its Ingress. Names below `localhost` mean this machine to curl and to browsers.
 pub const HOST: &str = "trading.localhost";
-/// The label that the operator puts on everything it makes.
-const CHILDREN: &str = "app.kubernetes.io/managed-by=fuse-operator";
+/// The labels that the operator puts on everything it makes, pods and Jobs of its children included.
+const CHILDREN: &str = "app.kubernetes.io/name=fuse,app.kubernetes.io/instance=trading";
 /// Kinds of everything that the operator makes, and what comes of it.
 const CHILD_KINDS: &str = "serviceaccounts,configmaps,services,deployments,replicasets,pods,jobs,cronjobs,ingresses,\
      networkpolicies,poddisruptionbudgets,horizontalpodautoscalers";
@@ -241,6 +242,8 @@ impl Deployment<'_> {
                     "tablePrefix": "trading",
                     "endpoint": self.addresses.dynamodb_endpoint,
                 },
+                // The keys live and die with the data: an empty database is migrated again.
+                "migration": {"trigger": trigger(self.admin_key)},
                 "api": api,
                 "refresher": {"intervalSeconds": self.refresh_interval_secs},
                 "report": {
@@ -257,6 +260,15 @@ impl Deployment<'_> {
             },
         })
     }
+}
+
+/// A short name for the data that goes with this key.
+fn trigger(admin_key: &str) -> String {
+    Sha256::digest(admin_key)
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn list(items: &[Value]) -> String {

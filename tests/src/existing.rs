@@ -36,16 +36,16 @@ impl Existing {
     /// # Errors
     /// When a tool is installed but cannot make a cluster.
     pub fn find(progress: &Progress) -> Result<Option<Self>> {
-        if let Some(kubectl) = find_on_path("kubectl")
-            && let Some(context) = current_context(&kubectl)
-        {
-            if Kubectl::current(&kubectl)
-                .run(&["get", "--raw=/readyz", "--request-timeout=10s"])
-                .is_ok()
-            {
-                return Self::open(context, progress).map(Some);
+        match Self::current(progress)? {
+            // Neither images nor the backends of this machine could be brought to it.
+            Some(existing) if existing.loader == Loader::Registry => {
+                progress.say(format!(
+                    "kubectl's cluster {} is not on this machine: not used",
+                    existing.context
+                ));
             }
-            progress.say(format!("kubectl's cluster {context} does not answer: not used"));
+            Some(existing) => return Ok(Some(existing)),
+            None => {}
         }
         for maker in MAKERS {
             if let Some(program) = find_on_path(maker.program) {

@@ -89,6 +89,18 @@ pub const BACKENDS: &[Package] = &[
     },
 ];
 
+/// For lint and for the tests of the commands.
+pub const DEVELOPER: &[Package] = &[
+    Package {
+        name: "git",
+        proves: &["git"],
+    },
+    Package {
+        name: "curl",
+        proves: &["curl"],
+    },
+];
+
 /// For the load tests.
 pub const LOAD: &[Package] = &[Package {
     name: "wrk",

@@ -50,6 +50,8 @@ pub struct StackOptions {
 pub struct Addresses {
     pub database_url: String,
     pub dynamodb_endpoint: String,
+    /// Whether that is the stand-in.
+    pub is_stand_in: bool,
     pub smtp_url: String,
     /// Where each mail is kept as a file; absent when a real mail server is used or mails are kept in memory.
     pub mail_dir: Option<PathBuf>,
@@ -118,6 +120,7 @@ impl Stack {
                 .smtp_url
                 .or_else(|| Some(smtp.as_ref()?.url_at(seen_at)))
                 .context("no mail server")?,
+            is_stand_in: dynamodb.is_some(),
             mail_dir: mail_dir.filter(|_| smtp.is_some()),
             vendor_url,
             vendor_key,
@@ -154,12 +157,13 @@ impl Addresses {
             ("FUSE_MAIL__FROM", "report@fuse.example"),
             ("FUSE_REPORT__RECIPIENTS", "ops@fuse.example"),
             ("FUSE_AUTH__BOOTSTRAP_ADMIN_KEY", admin_key),
-            // The stand-in takes any credentials; the SDK wants some.
-            ("AWS_ACCESS_KEY_ID", "local"),
-            ("AWS_SECRET_ACCESS_KEY", "local"),
         ]
+        .into_iter()
+        // The stand-in takes any credentials; the SDK wants some. A real DynamoDB gets those of the caller.
+        .chain(self.is_stand_in.then_some(("AWS_ACCESS_KEY_ID", "local")))
+        .chain(self.is_stand_in.then_some(("AWS_SECRET_ACCESS_KEY", "local")))
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .to_vec()
+        .collect()
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -51,10 +52,14 @@ pub struct Running {
     pub prometheus_url: String,
 }
 
-/// The folder of `up`'s own state: `$XDG_STATE_HOME/fuse` or `~/.local/state/fuse`.
+/// The folder of `up`'s own state: `$XDG_STATE_HOME/fuse`; else for root `/var/lib/fuse`, because PostgreSQL runs as another user,
+/// whom root's home does not let in; else `~/.local/state/fuse`.
 pub fn state_dir() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty()) {
         return Ok(PathBuf::from(dir).join("fuse"));
+    }
+    if nix::unistd::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/fuse"));
     }
     let home = std::env::var_os("HOME").context("HOME is not set")?;
     Ok(PathBuf::from(home).join(".local/state/fuse"))
@@ -83,9 +88,8 @@ pub fn run(args: &Args) -> Result<()> {
         prometheus_url: prometheus.url(),
     };
     let file = state_file(&args.dir);
-    let scratch = file.with_extension("new");
-    fs::write(&scratch, serde_json::to_vec_pretty(&running)?)?;
-    fs::rename(&scratch, &file)?;
+    // It holds the database's password.
+    write_secret(&file, &serde_json::to_vec_pretty(&running)?)?;
     println!("backends run");
     // The pods are looked up again and again; a disconnected channel means that nobody can signal us, so ending is right, too.
     while stopped.recv_timeout(PODS_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
@@ -152,6 +156,17 @@ pub fn stop(dir: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a file that only its owner can read.
+pub fn write_secret(file: &Path, content: &[u8]) -> Result<()> {
+    let folder = file.parent().context("a file lies in a folder")?;
+    fs::create_dir_all(folder)?;
+    let scratch = file.with_extension("new");
+    fs::write(&scratch, b"")?;
+    fs::set_permissions(&scratch, fs::Permissions::from_mode(0o600))?;
+    fs::write(&scratch, content)?;
+    fs::rename(&scratch, file).with_context(|| format!("could not write {}", file.display()))
 }
 
 fn state_file(dir: &Path) -> PathBuf {

@@ -1,6 +1,7 @@
 //! `cargo xtask dev`: the services as plain processes, without Kubernetes.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::build::{self, Profile};
 use crate::progress::Steps;
 use crate::summary::{Summary, new_secret, text};
 
+/// Whether everything runs and somebody listens for Ctrl-C.
+static WAITING: AtomicBool = AtomicBool::new(false);
 const FIRST_PRICES_DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(clap::Args)]
@@ -94,6 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let addresses = stack.addresses();
     Summary {
+        first: None,
         api_url: api.http_url(),
         key,
         admin_key,
@@ -125,8 +129,8 @@ pub fn run(args: &Args) -> Result<()> {
 fn stop_signal() -> Result<mpsc::Receiver<()>> {
     let (sender, receiver) = mpsc::channel();
     ctrlc::set_handler(move || {
-        // Nobody listens during start-up: then leaving at once is right, and the children end with us.
-        if sender.send(()).is_err() {
+        // During start-up leaving at once is right; the children end with us.
+        if !WAITING.load(Ordering::SeqCst) || sender.send(()).is_err() {
             std::process::exit(130);
         }
     })
@@ -135,6 +139,7 @@ fn stop_signal() -> Result<mpsc::Receiver<()>> {
 }
 
 fn wait_for_stop(stop: &mpsc::Receiver<()>, services: &[&Service]) -> Result<()> {
+    WAITING.store(true, Ordering::SeqCst);
     loop {
         match stop.recv_timeout(Duration::from_millis(500)) {
             Err(mpsc::RecvTimeoutError::Timeout) => {}

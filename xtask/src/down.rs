@@ -1,9 +1,10 @@
 //! `cargo xtask down`: undoes `up`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use fuse_harness::cluster::LocalCluster;
 use fuse_harness::deployment::{NAMESPACE, OPERATOR_NAMESPACE};
 use fuse_harness::existing::Existing;
+use fuse_harness::image::Loader;
 use fuse_harness::release::Helm;
 
 use crate::backends;
@@ -26,6 +27,12 @@ pub fn run(args: &Args) -> Result<()> {
                 lines.say("kubectl has no cluster that answers");
                 return Ok(());
             };
+            if existing.loader == Loader::Registry {
+                bail!(
+                    "{} is no cluster that `up` uses; remove what is yours there by hand",
+                    existing.context
+                );
+            }
             let kubectl = existing.client();
             kubectl.run(&["delete", "namespace", NAMESPACE, "--ignore-not-found"])?;
             let helm = Helm::new(existing.tools(), kubectl)?;

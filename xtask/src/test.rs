@@ -51,7 +51,7 @@ fn quick(args: &Args, steps: &mut Steps) -> Result<()> {
 
 fn all(args: &Args, steps: &mut Steps) -> Result<()> {
     steps.step("system packages", |p| {
-        let wanted = [packages::CLUSTER, packages::BACKENDS].concat();
+        let wanted = [packages::CLUSTER, packages::BACKENDS, packages::DEVELOPER].concat();
         packages::ensure(&wanted, p)
     })?;
     steps.step("Kubernetes tools", |p| Tools::ensure(Tool::CLUSTER, p).map(drop))?;

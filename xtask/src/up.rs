@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use fuse_harness::release::Helm;
 use fuse_harness::tools::{Tool, Tools};
 use serde::{Deserialize, Serialize};
 
-use crate::backends::{self, Running};
+use crate::backends::{self, Running, write_secret};
 use crate::build::{self, Profile};
 use crate::progress::Steps;
 use crate::shell;
@@ -147,7 +146,7 @@ fn everything(args: &Args, steps: &mut Steps) -> Result<Option<Summary>> {
     } else {
         steps.say("the first order and the first report were made by an earlier run");
     }
-    Ok(Some(summary(&target, args, &url, &running, keys)))
+    Ok(Some(summary(&target, args, &running, keys)))
 }
 
 /// Buys a stock through the Ingress, shows the portfolio, runs the report; remembers that it did.
@@ -199,21 +198,28 @@ fn first_order(
     keys.save(dir)
 }
 
-fn summary(target: &Target, args: &Args, url: &str, running: &Running, keys: Keys) -> Summary {
+fn summary(target: &Target, args: &Args, running: &Running, keys: Keys) -> Summary {
     let kubectl = target.kubectl_line();
     let api_url = match (target, target.ingress_class(args)) {
         // curl and browsers take names below localhost for this machine.
         (Target::Local(cluster), _) => format!("http://{HOST}:{}", cluster.ingress().port()),
         (Target::Existing(_), Some(_)) => format!("http://{HOST}"),
-        (Target::Existing(_), None) => url.to_owned(),
+        (Target::Existing(_), None) => "http://127.0.0.1:8080".to_owned(),
     };
-    let mut metrics = vec![format!("{} (Prometheus)", running.prometheus_url)];
-    if target.ingress_class(args).is_none() {
+    let (mut metrics, mut stop) = (Vec::new(), "cargo xtask down");
+    if matches!(target, Target::Existing(_)) {
+        stop = "cargo xtask down --existing";
         metrics.push(format!(
-            "reach the API by: {kubectl} -n {NAMESPACE} port-forward service/{NAME}-api 8080"
+            "{kubectl} -n {NAMESPACE} port-forward deployment/{NAME}-api 9090, then /metrics there"
         ));
+    } else {
+        metrics.push(format!("{} (Prometheus)", running.prometheus_url));
     }
+    let first = target.ingress_class(args).is_none().then(|| {
+        format!("{kubectl} -n {NAMESPACE} port-forward service/{NAME}-api 8080:80   (keep it running for the lines below)")
+    });
     Summary {
+        first,
         api_url,
         key: keys.user.unwrap_or_default(),
         admin_key: keys.admin,
@@ -228,7 +234,7 @@ fn summary(target: &Target, args: &Args, url: &str, running: &Running, keys: Key
         dashboards: format!(
             "{kubectl} -n {OPERATOR_NAMESPACE} get configmap fuse-operator-dashboards -o yaml"
         ),
-        stop: "cargo xtask down".to_owned(),
+        stop: stop.to_owned(),
     }
 }
 
@@ -381,15 +387,4 @@ impl Keys {
     fn save(&self, dir: &Path) -> Result<()> {
         write_secret(&dir.join("keys.json"), &serde_json::to_vec_pretty(self)?)
     }
-}
-
-/// Writes a file that only its owner can read.
-fn write_secret(file: &Path, content: &[u8]) -> Result<()> {
-    let folder = file.parent().context("a file lies in a folder")?;
-    fs::create_dir_all(folder)?;
-    let scratch = file.with_extension("new");
-    fs::write(&scratch, b"")?;
-    fs::set_permissions(&scratch, fs::Permissions::from_mode(0o600))?;
-    fs::write(&scratch, content)?;
-    fs::rename(&scratch, file).with_context(|| format!("could not write {}", file.display()))
 }

@@ -41,6 +41,7 @@ fn xtask(state: &Path, args: &[&str]) -> Result<String> {
 fn up_goes_on_after_an_interruption_changes_nothing_the_second_time_and_down_leaves_nothing() -> Result<()> {
     let before = Footprint::take();
     let state = tempfile::tempdir()?;
+    let _down = Down(state.path());
     let bin_dir = Binaries::locate()?.dir().display().to_string();
     let up = ["up", "--local", "--bin-dir", &bin_dir];
 
@@ -97,6 +98,16 @@ fn up_goes_on_after_an_interruption_changes_nothing_the_second_time_and_down_lea
     let left = before.difference(&Footprint::take());
     ensure!(left.is_empty(), "left behind:\n{}", left.join("\n"));
     xtask(state.path(), &["down"]).map(drop)
+}
+
+/// Takes everything down also when the test fails half-way: one cluster per machine.
+struct Down<'a>(&'a Path);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        // A test that went well has done so already.
+        let _ = xtask(self.0, &["down"]);
+    }
 }
 
 fn printed(text: &str, prefix: &str) -> Result<String> {

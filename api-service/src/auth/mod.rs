@@ -13,7 +13,7 @@ use fuse_ledger::{Owner, Scope};
 use uuid::Uuid;
 
 pub use extract::{Admin, Reader, Reporter, Trader};
-pub use keyring::{BootstrapKey, KeyRing, KeyRingSettings};
+pub use keyring::{BOOTSTRAP_KEY_MIN_CHARS, BootstrapKey, KeyRing, KeyRingSettings};
 
 use crate::problem::{ApiError, Code};
 

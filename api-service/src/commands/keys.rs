@@ -8,7 +8,7 @@ use jiff::{Span, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::args::{KeysCommand, UserArg};
+use super::args::{KeysCommand, ScopeArg, UserArg};
 
 /// Records read at once.
 const PAGE: u16 = 500;
@@ -39,6 +39,12 @@ pub async fn keys(context: Context, config: KeysConfig, command: &KeysCommand) -
             scopes,
             expires_in,
         } => {
+            let is_beyond_a_user = |scope: &ScopeArg| matches!(scope, ScopeArg::Report | ScopeArg::Admin);
+            if user.is_some() && scopes.iter().any(is_beyond_a_user) {
+                return Err(
+                    "the scopes report and admin are for services; leave --user out, or the scopes".into(),
+                );
+            }
             let owner = owner(&ledger, *user, name, now).await?;
             let new = NewKey {
                 id: Uuid::now_v7(),

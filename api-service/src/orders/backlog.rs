@@ -69,7 +69,12 @@ impl Backlog {
                 match try_settle(&ledger, &settle).await {
                     Try::Done => break,
                     Try::NotThere if Instant::now() >= gives_up_at => {
-                        tracing::info!(order.id = %settle.order_id, "a kept outcome belongs to no order");
+                        if appears_within.is_zero() {
+                            // It was there once: a database that lost it must not take the outcome along unseen.
+                            log_unstorable(&settle, "the order is not in the ledger");
+                        } else {
+                            tracing::info!(order.id = %settle.order_id, "a first write without an answer never happened");
+                        }
                         break;
                     }
                     Try::NotThere | Try::Away => {}

@@ -26,6 +26,10 @@ use crate::problem::{ApiError, Code, FieldCode, Place, Problem};
 
 /// Tries of write 2 while the client waits; it loses against a deadlock or a busy row at most this often.
 const SETTLE_TRIES_MAX: u32 = 3;
+/// Between two of them, when the connection broke.
+const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+/// A database that is silent for longer is away: the client should not wait for more of that.
+const SETTLE_AGAIN_WITHIN: Duration = Duration::from_secs(1);
 
 /// An order as a client placed it, parsed.
 #[derive(Clone, Debug)]
@@ -78,8 +82,7 @@ impl OrderDesk {
     async fn run(&self, order: PlaceOrder) -> Result<Answer, ApiError> {
         let began = Instant::now();
         if self.backlog.is_full() {
-            let detail =
-                "Too many outcomes wait for the database. The order was not taken; send it again later.";
+            let detail = "Too many outcomes wait for the database, so this request bought nothing. Send it again later with the same Idempotency-Key.";
             return Err(ApiError::new(Code::DatabaseUnavailable, detail));
         }
         let id = Uuid::now_v7();
@@ -144,8 +147,9 @@ impl OrderDesk {
         }
         let problem = Problem::new(
             Code::DatabaseUnavailable,
-            "The database does not answer at the moment, so the order was not taken and the vendor was not called. Send it again with the same \
-             Idempotency-Key; if the answer is then this one again, marked as replayed, use a new key.",
+            "The database does not answer at the moment, so this request bought nothing. What became of an earlier request with this \
+             Idempotency-Key cannot be seen now. Send it again with the same key; only if that answer says that it is a replay of this one, \
+             use a new key.",
         );
         if error.may_be_written() {
             self.void(id, order, problem.clone());
@@ -224,7 +228,7 @@ impl OrderDesk {
                 kept_answer(&order)
             }
             Err(error) => {
-                // The client gets what is true now, and the same for every repeat; the order itself will tell the outcome.
+                // The client gets what is known now. If the outcome was stored and only its answer lost, a repeat gets the outcome.
                 let kept = kept_answer(&order);
                 if error.retryable() {
                     settle.answer = kept.stored.clone();
@@ -240,10 +244,20 @@ impl OrderDesk {
     }
 
     async fn store(&self, settle: &Settle) -> Result<Settled, LedgerError> {
+        let began = Instant::now();
         let mut tries = 1;
         loop {
             match self.ledger.settle(settle.clone()).await {
                 Err(LedgerError::Conflict(_)) if tries < SETTLE_TRIES_MAX => tries += 1,
+                // It may have been stored with its answer lost: then asking again brings the answer that was stored.
+                Err(error)
+                    if error.may_be_written()
+                        && tries < SETTLE_TRIES_MAX
+                        && began.elapsed() < SETTLE_AGAIN_WITHIN =>
+                {
+                    tries += 1;
+                    tokio::time::sleep(SETTLE_PAUSE).await;
+                }
                 settled => return settled,
             }
         }
@@ -292,7 +306,8 @@ fn repeated(placed: Placed) -> Result<Answer, ApiError> {
         Placed::InFlight { order_id } => {
             let mut problem = Problem::new(
                 Code::IdempotencyInProgress,
-                "The first request with this Idempotency-Key is still running. Send this one again shortly to get its answer.",
+                "The first request with this Idempotency-Key is still running. Send this one again shortly to get its answer. If this lasts \
+                 for minutes, that request was interrupted and its outcome is not known: do not order again under a new key.",
             )
             .retry_after(1);
             problem.order_id = Some(order_id);

@@ -36,12 +36,19 @@ enum Form {
 )]
 pub async fn report_daily(
     State(state): State<AppState>,
-    _caller: Reporter,
+    Reporter(caller): Reporter,
     PathDate(date): PathDate,
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     params.finish()?;
+    // A report holds the orders of all users.
+    if caller.only_user().is_some() {
+        return Err(ApiError::new(
+            Code::ScopeMissing,
+            "Reports are for the keys of services.",
+        ));
+    }
     let form = form(&headers)?;
     let report = state.ledger.report(date).await?;
     let content = report.and_then(|report| report.content).ok_or_else(|| {

@@ -1,6 +1,7 @@
 //! `GET /v1/stocks`: a page of one snapshot, by symbol.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -97,7 +98,7 @@ pub async fn stocks_list(
     };
     let token = params.text("pageToken");
     params.finish()?;
-    let (snapshot, after) = stand(&state, &filter, token.as_deref(), now)?;
+    let (snapshot, after) = stand(&state, &filter, token.as_deref(), now).await?;
     let page = page(
         &state,
         &snapshot,
@@ -109,8 +110,11 @@ pub async fn stocks_list(
     Ok(Aged(page.snapshot.age_seconds, Json(page)))
 }
 
+/// How long a walk waits here for a snapshot that another replica has already.
+const CATCH_UP_MAX: Duration = Duration::from_secs(3);
+
 /// Where the walk stands: the current snapshot at its start, its own snapshot afterwards.
-fn stand(
+async fn stand(
     state: &AppState,
     filter: &Filter,
     token: Option<&str>,
@@ -133,6 +137,12 @@ fn stand(
         .and_then(|text| Symbol::parse(text).ok());
     let symbol = symbol.ok_or_else(nonsense)?;
     let current = current(state, now)?;
+    // Ids sort by time: a newer one was handed out by a replica that is ahead of us by less than a look at the pointer.
+    if id > current.meta.id {
+        let newer = state.view.newer_than(Some(current.meta.id));
+        // When it does not come in time, the walk ends below as one whose snapshot is gone.
+        let _ = tokio::time::timeout(CATCH_UP_MAX, newer).await;
+    }
     let snapshot = if current.meta.id == id {
         Some(current)
     } else {

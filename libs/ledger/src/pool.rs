@@ -24,6 +24,8 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MIN_CONNECTIONS: u32 = 1;
 /// A statement waits this long for a row that another one holds.
 const LOCK_TIMEOUT_MILLIS: u32 = 2_000;
+/// The server's answer to a statement may come this much later than its own limit for it.
+const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 /// The server ends a transaction that sits idle; none ever should.
 const IDLE_IN_TRANSACTION_MILLIS: u32 = 5_000;
 /// A migration waits this long for a table that a running statement uses, then fails and is run again.
@@ -39,6 +41,8 @@ pub(crate) type PgQuery<'q> = Query<'q, sqlx::Postgres, PgArguments>;
 pub struct Ledger {
     pool: PgPool,
     options: PgConnectOptions,
+    /// Our own end of a statement: the server's limit says nothing when the server's machine is gone.
+    answer_within: Duration,
     pub(crate) metrics: LedgerMetrics,
 }
 
@@ -88,6 +92,7 @@ impl Ledger {
         Ok(Self {
             pool,
             options,
+            answer_within: statement_timeout + ANSWER_MARGIN,
             metrics: LedgerMetrics::register(metrics),
         })
     }
@@ -139,7 +144,16 @@ impl Ledger {
         self.metrics.waited(asked.elapsed());
         let mut connection = acquired?;
         let began = Instant::now();
-        let rows = query.fetch_all(&mut *connection).await.map_err(LedgerError::from);
+        let answer = tokio::time::timeout(self.answer_within, query.fetch_all(&mut *connection)).await;
+        let rows = match answer {
+            Ok(rows) => rows.map_err(LedgerError::from),
+            Err(_) => {
+                // The statement may still run or have run: its connection must not serve anybody else.
+                drop(connection.detach());
+                let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "the database did not answer");
+                Err(LedgerError::Unavailable(sqlx::Error::Io(silent)))
+            }
+        };
         self.metrics.queried(name, began.elapsed());
         if let Err(error) = &rows {
             self.metrics.failed(error);

@@ -88,6 +88,10 @@ pub fn settings(service: &ValidatedService, component: Component) -> BTreeMap<&'
         );
     }
     if component == Component::Report {
+        // A schedule that is not one time a day runs at hours that are nobody's hand.
+        if service.report_time.is_none() {
+            settings.insert("FUSE_REPORT__INTERIM", "false".to_owned());
+        }
         settings.insert("FUSE_REPORT__RECIPIENTS", report.recipients.join(","));
         settings.insert("FUSE_MAIL__FROM", report.delivery.from.clone());
         let ses = report.delivery.ses.as_ref();

@@ -56,7 +56,11 @@ fn egress(service: &ValidatedService, component: Component) -> Vec<Value> {
     let ranges = &service.spec.network_policy.egress_cidrs;
     if ranges.is_empty() {
         let all = |range: &str, except: &str| json!({"ipBlock": {"cidr": range, "except": [except]}});
-        return vec![json!({"to": [all("0.0.0.0/0", METADATA_V4), all("::/0", METADATA_V6)]})];
+        return vec![
+            // Some network plugins do not count pods among any address range: a database in the cluster, and its DNS.
+            json!({"to": [{"namespaceSelector": {}}, all("0.0.0.0/0", METADATA_V4), all("::/0", METADATA_V6)]}),
+            json!({"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}),
+        ];
     }
     let to: Vec<Value> = ranges
         .iter()

@@ -5,6 +5,7 @@ use fuse_crds::status::{ConditionState, ConditionType, MigrationState, Reason};
 use super::{Conditions, cron_job, deployment, is_withheld, retried, stalled};
 use crate::apply::Application;
 use crate::dereference::{Secrets, Seen};
+use crate::facts::DeploymentFact;
 use crate::names::Component;
 use crate::rollout::{Migration, Withheld};
 use crate::validate::ValidatedService;
@@ -56,6 +57,7 @@ pub(super) fn set_all(
     let ready = ready(
         service,
         &stalled,
+        is_partial(application) && !conditions.was_ready(),
         [&references, &migrated, &api, &refresher, &report],
     );
     let reconciling = reconciling(service, seen, migration, application, is_stalled);
@@ -83,6 +85,7 @@ pub(super) fn set_all(
 fn ready(
     service: &ValidatedService,
     stalled: &Option<(Reason, String)>,
+    is_incomplete: bool,
     [references, migrated, api, refresher, report]: [&Verdict; 5],
 ) -> Verdict {
     if let Some((reason, message)) = stalled
@@ -114,7 +117,23 @@ fn ready(
             return Verdict::no(reason, verdict.message.clone());
         }
     }
+    if is_incomplete {
+        return Verdict::no(Reason::Applying, "not every child is applied yet");
+    }
     Verdict::yes(Reason::AllAvailable, api.message.clone())
+}
+
+/// Whether a child was not written: the round ended early, or one of that name is still being deleted.
+fn is_partial(application: &Application) -> bool {
+    application.halted.is_some()
+        || is_withheld(application, Withheld::Deleting)
+        || is_withheld(application, Withheld::OwnedByPredecessor)
+}
+
+/// Whether the Deployment says that it is available, and says so of what it was asked for last: right after a change of replicas
+/// its old word may not count.
+fn is_up(fact: &DeploymentFact) -> bool {
+    fact.is_available == Some(true) && (fact.is_observed || fact.available >= fact.wanted)
 }
 
 fn reconciling(
@@ -239,9 +258,10 @@ fn api_available(service: &ValidatedService, seen: &Seen) -> Verdict {
             format!("the rollout does not get on: {replicas}"),
         );
     }
-    match fact.is_available {
-        Some(true) => Verdict::yes(Reason::MinimumReplicasAvailable, replicas),
-        _ => Verdict::no(Reason::TooFewReplicas, replicas),
+    if is_up(fact) {
+        Verdict::yes(Reason::MinimumReplicasAvailable, replicas)
+    } else {
+        Verdict::no(Reason::TooFewReplicas, replicas)
     }
 }
 
@@ -251,7 +271,7 @@ fn refresher_available(service: &ValidatedService, seen: &Seen) -> Verdict {
     }
     match deployment(seen, service, Component::Refresher) {
         None => Verdict::no(Reason::NotCreated, "the refresher's Deployment does not exist"),
-        Some(fact) if fact.is_available == Some(true) => Verdict::yes(Reason::Running, ""),
+        Some(fact) if is_up(fact) => Verdict::yes(Reason::Running, ""),
         Some(_) => Verdict::no(Reason::NotRunning, "the refresher's pod is not ready"),
     }
 }

@@ -75,6 +75,7 @@ pub async fn fixture_at(url: &str) -> Result<Fixture> {
         },
         from: "Fuse <report@fuse.example.com>".parse()?,
         recipients: vec!["ops@example.com".parse()?],
+        interim: true,
         run_deadline: Duration::from_secs(15),
         send_timeout: Duration::from_secs(3),
     };

@@ -72,7 +72,7 @@ impl Loader {
                 ],
             ),
             Self::Registry => bail!(
-                "this cluster takes images from a registry only: build one with `docker build`, push it, and give its name with --image"
+                "this cluster takes images from a registry only: build one with `docker build`, push it, and install the charts with its name, as the README says"
             ),
         })
     }
@@ -125,6 +125,6 @@ mod tests {
         let error = Loader::of_context("production")
             .load(&image)
             .expect_err("nothing to load with");
-        assert!(error.to_string().contains("--image"), "{error}");
+        assert!(error.to_string().contains("as the README says"), "{error}");
     }
 }

@@ -93,8 +93,8 @@ impl Ledger {
         let Some((order, answer)) = self.order_and_answer(settle.user_id, settle.order_id).await? else {
             return Ok(Settled::NotFound);
         };
-        let answer = answer
-            .ok_or_else(|| crate::error::corrupt("answer_body", "a settled order without an answer"))?;
+        // Still submitted: its first write was committed between our two statements.
+        let answer = answer.ok_or(LedgerError::Conflict(sqlx::Error::RowNotFound))?;
         Ok(Settled::Before(Box::new(order), answer))
     }
 }

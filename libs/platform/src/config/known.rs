@@ -57,6 +57,7 @@ pub const KNOWN_KEYS: &[&str] = &[
     "orders.price_tolerance_percent",
     "redis.url",
     "refresh.interval_secs",
+    "report.interim",
     "report.recipients",
     "report.run_deadline_secs",
     "report.time",
