@@ -16,6 +16,9 @@ use prometheus::{
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Buckets for jobs that take seconds, or minutes when something hangs.
+pub const JOB_SECONDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0];
+
 /// Buckets from 1 ms to 10 s, with edges at the objectives (0.1 s for reads, 0.25 s for buys).
 pub const LATENCY_SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,

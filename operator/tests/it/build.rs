@@ -210,7 +210,11 @@ fn network_policies_name_what_is_called() -> Result<()> {
     assert_eq!(ports(&policies.report.context("a report")?), [443, 587, 5432]);
     let minimal = children(MINIMAL)?.policies.context("on by default")?;
     let open = &minimal.api.manifest["spec"]["egress"];
-    assert_eq!(open[0]["to"][0], json!({"namespaceSelector": {}}), "pods count as pods, not as addresses");
+    assert_eq!(
+        open[0]["to"][0],
+        json!({"namespaceSelector": {}}),
+        "pods count as pods, not as addresses"
+    );
     assert_eq!(open[0]["to"][1]["ipBlock"]["except"][0], "169.254.169.254/32");
     assert_eq!(open[1]["ports"][0], json!({"port": 53, "protocol": "UDP"}));
     assert_eq!(

@@ -122,7 +122,7 @@ async fn a_restart_changes_nothing() -> Result<()> {
     let versions = world.versions().await?;
     let version = world.services().get("trading").await?.metadata.resource_version;
     let operator = world.operator().await?;
-    operator.reconcile_again(1.0).await?;
+    operator.reconciled_since(0.0).await?;
     assert_eq!(world.versions().await?, versions);
     assert_eq!(
         world.services().get("trading").await?.metadata.resource_version,
@@ -209,8 +209,9 @@ async fn additions_of_others_stay() -> Result<()> {
         "metadata": {"annotations": {"other.example.com/note": "x"}, "labels": {"team": "a"}},
         "spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}},
     });
+    let seen = operator.reconciles();
     world.merge(Kind::Deployment, "trading-api", additions).await?;
-    operator.reconcile_again(1.0).await?;
+    operator.reconciled_since(seen).await?;
     world.change(json!({"maxQuoteAgeSeconds": 900})).await?;
     let has_new_setting = || async {
         let config = world.find(Kind::ConfigMap, "trading-api").await?;
@@ -360,7 +361,6 @@ async fn a_foreign_account_keeps_workloads_from_starting() -> Result<()> {
         .await?;
     world.kubectl_apply(MINIMAL)?;
     world.condition("Stalled", "True", "NameConflict").await?;
-    operator.reconcile_again(0.0).await?;
     let all = world.all().await?;
     assert!(
         !all.keys().any(|name| name.starts_with("Job/")),

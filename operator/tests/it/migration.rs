@@ -118,6 +118,7 @@ async fn a_failed_migration_stalls_until_a_new_trigger() -> Result<()> {
     );
     world.condition("Ready", "False", "MigrationFailed").await?;
     assert_eq!(image(&world).await?, "registry.example.com/fuse/trading:1.4.2");
+    let seen = operator.reconciles();
 
     // Its TTL removes the Job: that alone starts nothing.
     world
@@ -126,7 +127,7 @@ async fn a_failed_migration_stalls_until_a_new_trigger() -> Result<()> {
         .await?;
     let gone = || async { world.find(Kind::Job, &second).await.is_none().then_some(()) };
     world.until("the Job gone", gone).await?;
-    operator.reconcile_again(1.0).await?;
+    operator.reconciled_since(seen).await?;
     world.condition("Stalled", "True", "MigrationFailed").await?;
     assert_eq!(jobs(&world).await?, 1);
 

@@ -52,15 +52,17 @@ async fn what_an_autoscaler_wrote_stays() -> Result<()> {
     let world = World::new().await?;
     let operator = world.operator().await?;
     world.bring_up(FULL).await?;
+    let seen = operator.reconciles();
     scale(&world, 9).await?;
-    operator.reconcile_again(1.0).await?;
+    operator.reconciled_since(seen).await?;
+    let seen = operator.reconciles();
     world.change(json!({"maxQuoteAgeSeconds": 700})).await?;
     let rolled = || async {
         let config = world.find(Kind::ConfigMap, "trading-api").await?;
         (config.data["data"]["FUSE_ORDERS__MAX_QUOTE_AGE_SECS"] == "700").then_some(())
     };
     world.until("the change", rolled).await?;
-    operator.reconcile_again(1.0).await?;
+    operator.reconciled_since(seen).await?;
     world.replicas("trading-api", 9).await?;
     assert_eq!(
         world.child(Kind::Deployment, "trading-api").await?.data["spec"]["replicas"],
@@ -88,11 +90,12 @@ async fn switching_the_autoscaler_on_never_dips() -> Result<()> {
     world.change(json!({"api": {"replicas": 5}})).await?;
     world.replicas("trading-api", 5).await?;
     operator.requests.take();
+    let seen = operator.reconciles();
     world
         .change(json!({"api": {"autoscaling": {"minReplicas": 3, "maxReplicas": 9}}}))
         .await?;
     world.child(Kind::HorizontalPodAutoscaler, "trading-api").await?;
-    operator.reconcile_again(1.0).await.ok();
+    operator.reconciled_since(seen).await?;
     assert_eq!(
         world.child(Kind::Deployment, "trading-api").await?.data["spec"]["replicas"],
         5

@@ -62,8 +62,9 @@ async fn paused_children_are_observed_not_written() -> Result<()> {
         requests.iter().all(|request| request.contains("/status")),
         "{requests:?}"
     );
+    let seen = operator.reconciles();
     world.kubectl(&["delete", "service", "trading-api"])?;
-    operator.reconcile_again(1.0).await?;
+    operator.reconciled_since(seen).await?;
     assert!(
         world.find(Kind::Service, "trading-api").await.is_none(),
         "not while paused"

@@ -420,7 +420,16 @@ impl Operator {
         all.into_iter().sum()
     }
 
-    /// Waits until this many more reconciles have passed.
+    /// Waits until a reconcile has passed since there were `seen`: read before the change that is to cause it, which may be
+    /// quicker than the one who waits for it.
+    pub async fn reconciled_since(&self, seen: f64) -> Result<()> {
+        wait::until_async("a reconcile", DEADLINE, || async {
+            (self.reconciles() > seen).then_some(())
+        })
+        .await
+    }
+
+    /// Waits until this many more reconciles have passed; they must come by themselves, as resyncs do.
     pub async fn reconcile_again(&self, times: f64) -> Result<()> {
         let goal = self.reconciles() + times;
         wait::until_async("more reconciles", DEADLINE, || async {

@@ -1,6 +1,7 @@
 //! The record of what each run of report-job did, and the metrics that a long-lived process makes of it.
 
 use fuse_platform::Metrics;
+use fuse_platform::metrics::JOB_SECONDS;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff_sqlx::ToSqlx as _;
@@ -12,8 +13,6 @@ use crate::{Ledger, LedgerError, row};
 
 /// Runs that one look at the records takes in at most; older ones follow with the next look.
 const RUNS_PER_LOOK_MAX: i64 = 1000;
-/// Runs take seconds; a mail server that hangs makes it minutes.
-const RUN_SECONDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0];
 const DETAIL_CHARS_MAX: usize = 1000;
 
 /// How a run ended.
@@ -102,7 +101,7 @@ impl ReportStatus {
                 "report_duration_seconds",
                 "Time of a report run by phase, from its run records",
                 &[("phase", &["collect", "render", "send"])],
-                RUN_SECONDS,
+                JOB_SECONDS,
             ),
             last_success: metrics.float_gauge(
                 "report_last_success_timestamp_seconds",
