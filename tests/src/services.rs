@@ -51,10 +51,9 @@ impl Binaries {
     /// Settles for this process that binaries are in `dir`, for a caller that built them itself.
     ///
     /// # Errors
-    /// When the folder lacks a binary, or another folder was settled before.
+    /// When another folder was settled before. A binary that is missing there is an error where it is used.
     pub fn use_dir(dir: &Path) -> Result<()> {
-        let wanted = complete(dir)?;
-        let located = LOCATED.get_or_init(|| Ok(wanted));
+        let located = LOCATED.get_or_init(|| Ok(Self { dir: dir.to_owned() }));
         match located {
             Ok(binaries) if binaries.dir == dir => Ok(()),
             _ => bail!("this process already took its binaries from another place"),
