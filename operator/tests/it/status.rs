@@ -10,6 +10,7 @@ use operator::build::{Children, Configs, PerWorkload, Prepared, build};
 use operator::dereference::Secrets;
 use operator::events::notices;
 use operator::facts::{ChildState, CronJobFact, DeploymentFact, JobFact, Kind};
+use operator::rollout::Withheld;
 use operator::status;
 use operator::validate::Invalid;
 
@@ -311,5 +312,40 @@ fn one_notice_per_transition() -> Result<()> {
         "the note changed"
     );
     assert_eq!(reasons(Some(&other), &well), Vec::<&str>::new());
+    Ok(())
+}
+
+#[test]
+fn ready_waits_for_every_child_and_a_later_repair_does_not_take_it_back() -> Result<()> {
+    let one_waits = |child: &Prepared| match child.kind {
+        Kind::Ingress => Outcome::Withheld(Withheld::Deleting),
+        _ => Outcome::Unchanged,
+    };
+    let mut scene = well()?;
+    let status = status_of(&scene, &one_waits, 100)?;
+    let waits = (ConditionState::False, Reason::Applying);
+    assert_eq!(said(&status, ConditionType::Ready)?, waits);
+    scene.service.status = Some(status_of(&scene, &unchanged, 100)?);
+    let status = status_of(&scene, &one_waits, 200)?;
+    let stays = (ConditionState::True, Reason::AllAvailable);
+    assert_eq!(said(&status, ConditionType::Ready)?, stays);
+    Ok(())
+}
+
+#[test]
+fn what_a_deployment_said_before_it_was_scaled_up_does_not_count() -> Result<()> {
+    let scene = well()?.with(
+        Kind::Deployment,
+        "trading-api",
+        ChildState::Deployment(DeploymentFact {
+            wanted: 3,
+            is_observed: false,
+            is_available: Some(true),
+            ..DeploymentFact::default()
+        }),
+    );
+    let status = status_of(&scene, &unchanged, 100)?;
+    let waits = (ConditionState::False, Reason::ApiUnavailable);
+    assert_eq!(said(&status, ConditionType::Ready)?, waits);
     Ok(())
 }
