@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+use fuse_crds::FuseTradingService;
 use fuse_crds::status::{ConditionState, ConditionType, FuseTradingServiceStatus, Reason};
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 use operator::apply::{Application, Applied, Outcome};
 use operator::build::{Children, Configs, PerWorkload, Prepared, build};
 use operator::dereference::Secrets;
@@ -12,6 +14,7 @@ use operator::events::notices;
 use operator::facts::{ChildState, CronJobFact, DeploymentFact, JobFact, Kind};
 use operator::rollout::Withheld;
 use operator::status;
+use operator::stores::{ServiceKey, Stores};
 use operator::validate::Invalid;
 
 use crate::plan::Scene;
@@ -347,5 +350,37 @@ fn what_a_deployment_said_before_it_was_scaled_up_does_not_count() -> Result<()>
     let status = status_of(&scene, &unchanged, 100)?;
     let waits = (ConditionState::False, Reason::ApiUnavailable);
     assert_eq!(said(&status, ConditionType::Ready)?, waits);
+    Ok(())
+}
+
+#[test]
+fn a_late_answer_does_not_bring_a_deleted_service_back() -> Result<()> {
+    let stores = Stores::default();
+    let key = ServiceKey {
+        namespace: "fuse".into(),
+        name: "trading".into(),
+    };
+    let version = |version: &str| -> Result<FuseTradingService> {
+        let mut service = crate::build::service(FULL)?;
+        service.metadata.resource_version = Some(version.into());
+        Ok(service)
+    };
+    let held = |stores: &Stores| {
+        stores
+            .service(&key)
+            .and_then(|service| service.resource_version())
+    };
+    stores.put_service(key.clone(), version("5")?);
+    stores.replace_service(&key, version("4")?);
+    assert_eq!(
+        held(&stores).as_deref(),
+        Some("5"),
+        "an older one changes nothing"
+    );
+    stores.replace_service(&key, version("6")?);
+    assert_eq!(held(&stores).as_deref(), Some("6"));
+    stores.remove_service(&key);
+    stores.replace_service(&key, version("7")?);
+    assert_eq!(held(&stores), None);
     Ok(())
 }
