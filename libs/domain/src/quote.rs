@@ -26,6 +26,11 @@ pub struct Quote {
     /// When a crawl fetched it; its age counts from here. Older than the snapshot when the item was bad in
     /// the last crawls.
     pub as_of: Timestamp,
+    /// Its price moved by at least the configured percentage since the snapshot before this one.
+    pub mover: bool,
+    /// Whether the vendor still lists it. A stock that vanished from a complete crawl stays for a while with its last
+    /// quote, so that its absence is seen; nobody can buy it.
+    pub listed: bool,
 }
 
 /// What is known about a snapshot without its quotes.
@@ -93,9 +98,9 @@ impl Snapshot {
         self.quotes.get(index)
     }
 
-    /// The quote in the form that an order keeps.
+    /// The quote in the form that an order keeps; `None` for what the vendor does not list.
     pub fn quote_used(&self, symbol: &Symbol) -> Option<QuoteUsed> {
-        let quote = self.get(symbol)?;
+        let quote = self.get(symbol).filter(|quote| quote.listed)?;
         Some(QuoteUsed {
             price: quote.price,
             as_of: quote.as_of,

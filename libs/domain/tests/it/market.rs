@@ -47,6 +47,8 @@ fn quote(name: &str, text: &str, updated_millis: i64) -> Quote {
         change: "-0.5".to_owned(),
         last_updated: at_millis(updated_millis),
         as_of: at_millis(10_000),
+        mover: false,
+        listed: true,
     }
 }
 

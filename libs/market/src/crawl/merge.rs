@@ -145,6 +145,8 @@ impl Clock {
             change,
             last_updated,
             as_of: self.now,
+            mover: false,
+            listed: true,
         })
     }
 }

@@ -53,6 +53,15 @@ struct StoredQuote {
     change: String,
     last_updated: i64,
     as_of: i64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    mover: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    unlisted: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 pub(super) fn string(text: impl Into<String>) -> AttributeValue {
@@ -115,6 +124,8 @@ fn encode(quote: &Quote) -> Result<String, StoreError> {
         change: quote.change.clone(),
         last_updated: quote.last_updated.as_millisecond(),
         as_of: quote.as_of.as_millisecond(),
+        mover: quote.mover,
+        unlisted: !quote.listed,
     };
     serde_json::to_string(&stored).map_err(|_| StoreError::corrupt("a quote has no JSON form"))
 }
@@ -144,6 +155,8 @@ fn decode(stored: StoredQuote) -> Result<Quote, StoreError> {
         change: stored.change,
         last_updated: millis(stored.last_updated).ok_or_else(|| corrupt("last_updated"))?,
         as_of: millis(stored.as_of).ok_or_else(|| corrupt("as_of"))?,
+        mover: stored.mover,
+        listed: !stored.unlisted,
     })
 }
 

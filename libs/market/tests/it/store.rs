@@ -55,6 +55,8 @@ fn snapshot(count: usize, price: &str, secs_ago: i64, name_bytes: usize) -> Resu
             change: "-0.5".into(),
             last_updated: taken_at,
             as_of: taken_at,
+            mover: false,
+            listed: true,
         })
     };
     Ok(Snapshot::new(
