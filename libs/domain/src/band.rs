@@ -48,6 +48,17 @@ impl Tolerance {
         distance.mul(&whole(WHOLE)) <= quote.mul(&whole(self.millionths))
     }
 
+    /// Whether a price moved by at least this much: `|now - before| * 100 >= percent * before`, exactly, the edge
+    /// included. A price that did not move at all never did.
+    pub fn is_reached(&self, before: Price, now: Price) -> bool {
+        if before == now {
+            return false;
+        }
+        let (before, now) = (before.exact(), now.exact());
+        let distance = now.sub(&before).abs();
+        distance.mul(&whole(WHOLE)) >= before.mul(&whole(self.millionths))
+    }
+
     /// The lowest and highest offer that [`Tolerance::accepts`] takes. Exact when 28 digits hold the edge;
     /// else rounded inwards, so that every offer inside is accepted.
     pub fn allowed_range(&self, quote: Price) -> (Decimal, Decimal) {

@@ -7,13 +7,13 @@
 mod merge;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use fuse_domain::Snapshot;
+use fuse_domain::{Snapshot, Tolerance};
 use jiff::Timestamp;
 
 use crate::backoff::full_jitter;
-use crate::vendor::{BadItem, ItemFault, VendorClient, VendorError, VendorItem, VendorPage};
+use crate::vendor::{BadItem, ItemFault, VendorClient, VendorError, VendorItem, VendorMetrics, VendorPage};
 
 /// More bad items than one in this many refuse the pass (5 %).
 const ONE_BAD_OF: usize = 20;
@@ -26,6 +26,8 @@ pub struct CrawlLimits {
     pub bytes_max: usize,
     /// For all pages with their retries.
     pub deadline: Duration,
+    /// A crawl that failed at a page is gone on with for so long after it began, then begun anew.
+    pub resume_max: Duration,
     /// Tries of one page, the first included.
     pub page_attempts_max: u32,
     pub backoff_base: Duration,
@@ -33,6 +35,10 @@ pub struct CrawlLimits {
     /// A `lastUpdated` further ahead than this, both of our clock and of what the vendor's other
     /// items say, is nonsense; accepting it would freeze the symbol until then.
     pub ahead_max: Duration,
+    /// A stock that is not listed any more stays in the snapshots for so long, marked.
+    pub unlisted_kept: Duration,
+    /// A price that moved by so much since the previous snapshot makes its stock a mover.
+    pub mover_from: Tolerance,
 }
 
 impl CrawlLimits {
@@ -43,10 +49,13 @@ impl CrawlLimits {
             items_max: 100_000,
             bytes_max: 64 * 1024 * 1024,
             deadline,
+            resume_max: Duration::from_secs(120),
             page_attempts_max: 4,
             backoff_base: Duration::from_millis(200),
             backoff_cap: Duration::from_secs(5),
             ahead_max: Duration::from_secs(3_600),
+            unlisted_kept: Duration::from_secs(24 * 3_600),
+            mover_from: Tolerance::default(),
         }
     }
 }
@@ -59,6 +68,8 @@ pub struct Crawl {
     pub quarantined: Vec<BadItem>,
     /// Quotes taken over from the previous snapshot because of them.
     pub kept: usize,
+    /// Stocks that the vendor listed before and does not list now, still in the snapshot.
+    pub unlisted: usize,
     /// Items whose symbol had been listed already.
     pub duplicates: usize,
     pub pages: usize,
@@ -137,16 +148,94 @@ pub async fn crawl(
     previous: Option<&Snapshot>,
     now: Timestamp,
 ) -> Result<Crawl, CrawlError> {
-    let pages = tokio::time::timeout(limits.deadline, fetch_all(vendor, limits)).await;
-    let crawled = match pages {
-        Ok(Ok(listing)) => merge::merge(listing, limits, previous, now),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(CrawlError::Deadline {
-            deadline: limits.deadline,
-        }),
-    };
-    let metrics = vendor.metrics();
-    match &crawled {
+    Crawler::default().crawl(vendor, limits, previous, now).await
+}
+
+/// Crawls, and remembers how far a crawl got that failed at one page: the next one goes on there instead of asking for
+/// everything again.
+#[derive(Debug, Default)]
+pub struct Crawler {
+    partial: Option<Partial>,
+}
+
+/// The pages that were read before one failed.
+#[derive(Debug)]
+struct Partial {
+    /// Of the first page: no quote of it is younger.
+    began_at: Timestamp,
+    began: Instant,
+    listing: Listing,
+}
+
+impl Crawler {
+    /// As [`crawl`]. A crawl that is resumed keeps the time at which it began.
+    ///
+    /// # Errors
+    /// As [`crawl`].
+    pub async fn crawl(
+        &mut self,
+        vendor: &VendorClient,
+        limits: &CrawlLimits,
+        previous: Option<&Snapshot>,
+        now: Timestamp,
+    ) -> Result<Crawl, CrawlError> {
+        let mut partial = self.resumable(limits, now);
+        let pages = tokio::time::timeout(
+            limits.deadline,
+            fetch_all(vendor, limits, &mut partial.listing),
+        )
+        .await;
+        let crawled = match pages {
+            Ok(Ok(())) => {
+                let Partial { listing, began_at, .. } = partial;
+                merge::merge(listing, limits, previous, began_at)
+            }
+            Ok(Err(error)) => {
+                self.keep(partial, &error);
+                Err(error)
+            }
+            Err(_) => {
+                let error = CrawlError::Deadline {
+                    deadline: limits.deadline,
+                };
+                self.keep(partial, &error);
+                Err(error)
+            }
+        };
+        count(vendor.metrics(), &crawled);
+        crawled
+    }
+
+    /// What the last crawl left, if it is young enough for its prices to be of the same tick; else nothing.
+    fn resumable(&mut self, limits: &CrawlLimits, now: Timestamp) -> Partial {
+        let left = self.partial.take().filter(|left| {
+            left.began.elapsed() < limits.resume_max && left.began_at <= now
+        });
+        if let Some(left) = &left {
+            tracing::info!(page = left.listing.pages + 1, "going on with the crawl that failed there");
+        }
+        left.unwrap_or_else(|| Partial {
+            began_at: now,
+            began: Instant::now(),
+            listing: Listing::default(),
+        })
+    }
+
+    /// Keeps the pages only when the vendor was away: what it refused or garbled is asked for from the start.
+    fn keep(&mut self, partial: Partial, error: &CrawlError) {
+        let is_away = match error {
+            CrawlError::Page { source, .. } => {
+                source.retryable() || matches!(source, VendorError::BreakerOpen { .. })
+            }
+            CrawlError::Deadline { .. } => true,
+            _ => false,
+        };
+        self.partial = (is_away && partial.listing.next.is_some()).then_some(partial);
+    }
+}
+
+fn count(metrics: &VendorMetrics, crawled: &Result<Crawl, CrawlError>) {
+    match crawled {
         Ok(crawl) => {
             crawl
                 .quarantined
@@ -157,23 +246,28 @@ pub async fn crawl(
         Err(error) if error.is_bad_data() => metrics.pass_rejected(error.reason()),
         Err(_) => {}
     }
-    crawled
 }
 
-/// Everything that the vendor listed, before any judgement.
+/// Everything that the vendor listed so far, before any judgement.
 #[derive(Debug, Default)]
 struct Listing {
     items: Vec<Result<VendorItem, BadItem>>,
     pages: usize,
     bytes: usize,
+    /// Tokens of the pages so far.
+    seen: HashSet<String>,
+    /// Token of the page to read next; absent for the first.
+    next: Option<String>,
 }
 
-async fn fetch_all(vendor: &VendorClient, limits: &CrawlLimits) -> Result<Listing, CrawlError> {
-    let mut listing = Listing::default();
-    let mut seen = HashSet::new();
-    let mut token: Option<String> = None;
+/// Reads pages until the last one. Whatever stops it, `listing` holds whole pages and the token of the next.
+async fn fetch_all(
+    vendor: &VendorClient,
+    limits: &CrawlLimits,
+    listing: &mut Listing,
+) -> Result<(), CrawlError> {
     loop {
-        let page = fetch_page(vendor, limits, token.as_deref(), listing.pages + 1).await?;
+        let page = fetch_page(vendor, limits, listing.next.as_deref(), listing.pages + 1).await?;
         let VendorPage {
             mut items,
             next_token,
@@ -197,15 +291,16 @@ async fn fetch_all(vendor: &VendorClient, limits: &CrawlLimits) -> Result<Listin
             return too_much("bytes", limits.bytes_max);
         }
         let Some(next) = next_token else {
-            return Ok(listing);
+            listing.next = None;
+            return Ok(());
         };
-        if !seen.insert(next.clone()) {
+        if !listing.seen.insert(next.clone()) {
             return Err(CrawlError::TokenLoop { page: listing.pages });
         }
         if listing.pages >= limits.pages_max {
             return too_much("pages", limits.pages_max);
         }
-        token = Some(next);
+        listing.next = Some(next);
     }
 }
 

@@ -6,40 +6,84 @@ use std::time::Duration;
 
 use fuse_domain::Snapshot;
 use fuse_platform::Metrics;
-use jiff::Timestamp;
-use prometheus::Gauge;
+use jiff::{SignedDuration, Timestamp};
+use prometheus::{Gauge, IntGauge};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Snapshots held: walks that began up to two refreshes ago go on over the same snapshot.
 const SNAPSHOTS_HELD: usize = 3;
+/// A snapshot further ahead of our clock than this was dated by a clock that is wrong; whatever is published after it
+/// replaces it.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_secs(60);
+/// No new snapshot for so many refresh intervals means that this replica, or the refresher, is deaf.
+const DEAF_INTERVALS: u32 = 3;
 
 /// Shared view of the market; clones see the same. Readers take an `Arc` and never block a refresh.
 #[derive(Clone)]
 pub struct MarketView {
     state: Arc<watch::Sender<State>>,
-    age: Gauge,
+    deaf_after: Duration,
+    figures: Arc<Figures>,
 }
 
-#[derive(Default)]
+struct Figures {
+    age: Gauge,
+    deaf: IntGauge,
+}
+
 struct State {
     /// Newest first.
     snapshots: VecDeque<Arc<Snapshot>>,
     tried: bool,
+    /// While nothing is held: whether waiting makes sense.
+    cold: Cold,
+    /// When the last snapshot came, or this view was made; by the monotonic clock, so that a wrong clock hides nothing.
+    heard: Instant,
+}
+
+/// What is being done about having nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cold {
+    /// The first look or crawl goes on: something will be known soon.
+    Underway,
+    /// It failed; the next try is some time away.
+    Failed,
+}
+
+/// How well this replica follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hearing {
+    /// Time since the last new snapshot came, or since the start.
+    pub silent_for: Duration,
+    /// Longer than three refresh intervals.
+    pub is_deaf: bool,
 }
 
 impl MarketView {
     /// An empty view. Its age is the metric `snapshot_age_seconds`: NaN while it holds nothing, so
-    /// that no alert mistakes nothing for fresh.
-    pub fn new(metrics: &Metrics) -> Self {
+    /// that no alert mistakes nothing for fresh. `interval` is how often snapshots are expected.
+    pub fn new(metrics: &Metrics, interval: Duration) -> Self {
         let age = metrics.float_gauge(
             "snapshot_age_seconds",
-            "Age of the snapshot that this replica holds; NaN while it holds none",
+            "Age of the snapshot that this replica holds, or how far it lies ahead of our clock; NaN while it holds none",
         );
         age.set(f64::NAN);
+        let deaf = metrics.gauge(
+            "snapshot_replica_deaf",
+            "1 when no new snapshot reached this replica for three refresh intervals",
+        );
+        let state = State {
+            snapshots: VecDeque::new(),
+            tried: false,
+            cold: Cold::Underway,
+            heard: Instant::now(),
+        };
         Self {
-            state: Arc::new(watch::Sender::new(State::default())),
-            age,
+            state: Arc::new(watch::Sender::new(state)),
+            deaf_after: interval * DEAF_INTERVALS,
+            figures: Arc::new(Figures { age, deaf }),
         }
     }
 
@@ -58,10 +102,25 @@ impl MarketView {
             .cloned()
     }
 
+    /// Ids of what is held, newest first.
+    pub fn held(&self) -> Vec<Uuid> {
+        let state = self.state.borrow();
+        state.snapshots.iter().map(|snapshot| snapshot.meta.id).collect()
+    }
+
     /// Age of the current snapshot; zero if our clock is behind the writer's.
     pub fn age(&self, now: Timestamp) -> Option<Duration> {
         let current = self.current()?;
         Some(Duration::try_from(now.duration_since(current.meta.taken_at)).unwrap_or_default())
+    }
+
+    /// How long no new snapshot came.
+    pub fn hearing(&self) -> Hearing {
+        let silent_for = self.state.borrow().heard.elapsed();
+        Hearing {
+            silent_for,
+            is_deaf: silent_for > self.deaf_after,
+        }
     }
 
     /// Whether the store was asked at least once, with whatever result. A replica is useful from
@@ -75,6 +134,19 @@ impl MarketView {
         let mut state = self.state.subscribe();
         // The sender lives in `self`, so the wait cannot fail.
         let _ = state.wait_for(|state| state.tried).await;
+    }
+
+    /// The current snapshot; with none, waits for the first while somebody is at it. `None` when there is nothing and
+    /// nothing is to be expected soon.
+    pub async fn current_or_wait(&self, longest: Duration) -> Option<Arc<Snapshot>> {
+        if let Some(current) = self.current() {
+            return Some(current);
+        }
+        let mut state = self.state.subscribe();
+        let settled = state.wait_for(|state| !state.snapshots.is_empty() || state.cold == Cold::Failed);
+        // Out of time: whatever is there now.
+        let _ = tokio::time::timeout(longest, settled).await;
+        self.current()
     }
 
     /// Waits until another snapshot than `seen` is the current one, and gives it. For whoever
@@ -91,15 +163,20 @@ impl MarketView {
         }
     }
 
+    /// Whether a snapshot taken at this time would become the current one.
+    pub fn wants(&self, taken_at: Timestamp, now: Timestamp) -> bool {
+        self.state.borrow().wants(taken_at, now)
+    }
+
     /// Puts a snapshot in front, unless one as new is held already. Says whether it did.
-    pub fn offer(&self, snapshot: Snapshot) -> bool {
+    pub fn offer(&self, snapshot: Arc<Snapshot>, now: Timestamp) -> bool {
         self.state.send_if_modified(|state| {
-            let newest = state.snapshots.front().map(|newest| newest.meta.taken_at);
-            if newest.is_some_and(|newest| newest >= snapshot.meta.taken_at) {
+            if !state.wants(snapshot.meta.taken_at, now) {
                 return false;
             }
-            state.snapshots.push_front(Arc::new(snapshot));
+            state.snapshots.push_front(snapshot);
             state.snapshots.truncate(SNAPSHOTS_HELD);
+            state.heard = Instant::now();
             true
         })
     }
@@ -109,9 +186,27 @@ impl MarketView {
             .send_if_modified(|state| !std::mem::replace(&mut state.tried, true));
     }
 
-    pub(crate) fn measure_age(&self, now: Timestamp) {
-        self.age
-            .set(self.age(now).map_or(f64::NAN, |age| age.as_secs_f64()));
+    pub(crate) fn cold_is(&self, cold: Cold) {
+        self.state
+            .send_if_modified(|state| std::mem::replace(&mut state.cold, cold) != cold);
+    }
+
+    pub(crate) fn measure(&self, now: Timestamp) {
+        let age = self
+            .current()
+            .map_or(f64::NAN, |current| now.duration_since(current.meta.taken_at).abs().as_secs_f64());
+        self.figures.age.set(age);
+        self.figures.deaf.set(i64::from(self.hearing().is_deaf));
+    }
+}
+
+impl State {
+    fn wants(&self, taken_at: Timestamp, now: Timestamp) -> bool {
+        let is_ahead = |at: Timestamp| at.duration_since(now) > AHEAD_MAX;
+        self.snapshots.front().is_none_or(|held| {
+            let held = held.meta.taken_at;
+            held < taken_at || (is_ahead(held) && held != taken_at)
+        })
     }
 }
 
@@ -119,36 +214,92 @@ impl MarketView {
 mod tests {
     use super::*;
 
-    fn snapshot(second: i64) -> Snapshot {
-        let taken_at = Timestamp::from_second(second).expect("a time");
-        Snapshot::new(Uuid::now_v7(), taken_at, Vec::new())
+    const INTERVAL: Duration = Duration::from_secs(300);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn snapshot(second: i64) -> Arc<Snapshot> {
+        Arc::new(Snapshot::new(Uuid::now_v7(), at(second), Vec::new()))
     }
 
     #[test]
     fn the_newest_three_are_held_and_none_older_gets_in() {
-        let view = MarketView::new(&Metrics::new());
+        let view = MarketView::new(&Metrics::new(), INTERVAL);
         assert!(view.current().is_none());
         let snapshots: Vec<_> = (1..=4).map(snapshot).collect();
         for snapshot in &snapshots {
-            assert!(view.offer(snapshot.clone()));
+            assert!(view.offer(snapshot.clone(), at(5)));
         }
-        assert!(!view.offer(snapshots[3].clone()), "the same again");
-        assert!(!view.offer(snapshot(2)), "an older one");
+        assert!(!view.offer(snapshots[3].clone(), at(5)), "the same again");
+        assert!(!view.offer(snapshot(2), at(5)), "an older one");
         assert_eq!(view.current().expect("current").meta.id, snapshots[3].meta.id);
         let held: Vec<_> = snapshots.iter().map(|s| view.get(s.meta.id).is_some()).collect();
         assert_eq!(held, [false, true, true, true]);
     }
 
     #[test]
-    fn the_age_counts_from_the_crawl() {
+    fn a_snapshot_from_the_future_gives_way() {
+        let view = MarketView::new(&Metrics::new(), INTERVAL);
+        view.offer(snapshot(4_600), at(1_000));
+        assert!(!view.wants(at(4_600), at(1_000)), "the same again");
+        assert!(view.offer(snapshot(1_000), at(1_000)));
+        assert_eq!(view.age(at(1_060)), Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn the_age_counts_from_the_crawl_in_either_direction() {
         let metrics = Metrics::new();
-        let view = MarketView::new(&metrics);
-        let now = Timestamp::from_second(1_000).expect("a time");
-        assert_eq!(view.age(now), None);
-        view.offer(snapshot(940));
-        assert_eq!(view.age(now), Some(Duration::from_secs(60)));
-        view.measure_age(now);
+        let view = MarketView::new(&metrics, INTERVAL);
+        let shows = |line: &str| {
+            let text = String::from_utf8(metrics.encode()).expect("text");
+            assert!(text.contains(line), "{line}: {text}");
+        };
+        assert_eq!(view.age(at(1_000)), None);
+        view.offer(snapshot(940), at(1_000));
+        assert_eq!(view.age(at(1_000)), Some(Duration::from_secs(60)));
+        view.measure(at(1_000));
+        shows("fuse_snapshot_age_seconds 60");
+        view.measure(at(340));
+        shows("fuse_snapshot_age_seconds 600");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_intervals_of_silence_are_deafness() {
+        let metrics = Metrics::new();
+        let view = MarketView::new(&metrics, INTERVAL);
+        tokio::time::advance(INTERVAL * 3).await;
+        assert!(!view.hearing().is_deaf);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(view.hearing().is_deaf);
+        view.measure(at(0));
         let text = String::from_utf8(metrics.encode()).expect("text");
-        assert!(text.contains("fuse_snapshot_age_seconds 60"), "{text}");
+        assert!(text.contains("fuse_snapshot_replica_deaf 1"), "{text}");
+        view.offer(snapshot(1), at(1));
+        assert!(!view.hearing().is_deaf);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cold_reader_waits_only_while_somebody_is_at_it() {
+        let view = MarketView::new(&Metrics::new(), INTERVAL);
+        let longest = Duration::from_secs(10);
+        let began = Instant::now();
+        assert!(view.current_or_wait(longest).await.is_none());
+        assert_eq!(began.elapsed(), longest);
+
+        view.cold_is(Cold::Failed);
+        let began = Instant::now();
+        assert!(view.current_or_wait(longest).await.is_none());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+
+        view.cold_is(Cold::Underway);
+        let waiting = tokio::spawn({
+            let view = view.clone();
+            async move { view.current_or_wait(longest).await }
+        });
+        tokio::task::yield_now().await;
+        view.offer(snapshot(1), at(1));
+        assert!(waiting.await.expect("no panic").is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! From what the vendor listed to the next snapshot: a pure function of listing, previous snapshot and time.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use fuse_domain::{Quote, Snapshot, Symbol};
@@ -17,7 +17,9 @@ pub(super) fn merge(
     previous: Option<&Snapshot>,
     now: Timestamp,
 ) -> Result<Crawl, CrawlError> {
-    let Listing { items, pages, bytes } = listing;
+    let Listing {
+        items, pages, bytes, ..
+    } = listing;
     let seen = items.len();
     let (good, mut quarantined) = parted(items);
     let (listed, duplicates) = one_each(good);
@@ -35,17 +37,19 @@ pub(super) fn merge(
             seen,
         });
     }
-    let mut kept_quotes = keep(&quotes, &quarantined, previous);
-    let kept = kept_quotes.len();
-    quotes.append(&mut kept_quotes);
     if quotes.is_empty() {
         return Err(CrawlError::Empty);
     }
+    mark_movers(&mut quotes, previous, limits);
+    let Missing { kept, unlisted } = missing(&quotes, &quarantined, previous, limits, now);
+    let (kept_count, unlisted_count) = (kept.len(), unlisted.len());
+    quotes.extend(kept.into_iter().chain(unlisted));
     let snapshot = Snapshot::new(Uuid::now_v7(), now, quotes);
     Ok(Crawl {
         snapshot,
         quarantined,
-        kept,
+        kept: kept_count,
+        unlisted: unlisted_count,
         duplicates,
         pages,
         bytes,
@@ -151,22 +155,59 @@ impl Clock {
     }
 }
 
-/// Last good quotes of the symbols whose items were bad. When a bad item does not even say whose it is, every symbol
-/// that is missing may be the one, so all of them stay.
-fn keep(quotes: &[Quote], bad: &[BadItem], previous: Option<&Snapshot>) -> Vec<Quote> {
+/// Marks the quotes whose price moved significantly since the previous snapshot.
+fn mark_movers(quotes: &mut [Quote], previous: Option<&Snapshot>, limits: &CrawlLimits) {
+    let Some(previous) = previous else { return };
+    for quote in quotes {
+        let before = previous.get(&quote.symbol);
+        quote.mover = before.is_some_and(|before| limits.mover_from.is_reached(before.price, quote.price));
+    }
+}
+
+/// Quotes of the previous snapshot that this crawl does not replace.
+struct Missing {
+    /// Their items were bad: the last good quotes stay, with their true age. When a bad item does not even say whose
+    /// it is, every symbol that is missing may be the one, so all of them stay.
+    kept: Vec<Quote>,
+    /// The vendor does not list them any more.
+    unlisted: Vec<Quote>,
+}
+
+fn missing(
+    quotes: &[Quote],
+    bad: &[BadItem],
+    previous: Option<&Snapshot>,
+    limits: &CrawlLimits,
+    now: Timestamp,
+) -> Missing {
     let Some(previous) = previous else {
-        return Vec::new();
+        return Missing {
+            kept: Vec::new(),
+            unlisted: Vec::new(),
+        };
     };
-    let listed: BTreeSet<&Symbol> = quotes.iter().map(|quote| &quote.symbol).collect();
-    let named: BTreeSet<&Symbol> = bad.iter().filter_map(|bad| bad.symbol.as_ref()).collect();
+    let listed: HashSet<&Symbol> = quotes.iter().map(|quote| &quote.symbol).collect();
+    let named: HashSet<&Symbol> = bad.iter().filter_map(|bad| bad.symbol.as_ref()).collect();
     let nameless = bad.iter().any(|bad| bad.symbol.is_none());
-    previous
+    let gone = previous
         .quotes
         .iter()
         .filter(|quote| !listed.contains(&quote.symbol))
-        .filter(|quote| nameless || named.contains(&quote.symbol))
-        .cloned()
-        .collect()
+        .map(|quote| Quote {
+            mover: false,
+            ..quote.clone()
+        });
+    let (kept, unlisted): (Vec<_>, Vec<_>) =
+        gone.partition(|quote| quote.listed && (nameless || named.contains(&quote.symbol)));
+    let unlisted = unlisted
+        .into_iter()
+        .filter(|quote| now.duration_since(quote.as_of).unsigned_abs() < limits.unlisted_kept)
+        .map(|quote| Quote {
+            listed: false,
+            ..quote
+        })
+        .collect();
+    Missing { kept, unlisted }
 }
 
 #[cfg(test)]
@@ -212,6 +253,7 @@ mod tests {
             items: quiet().chain(items).collect(),
             pages: 1,
             bytes: 1,
+            ..Listing::default()
         };
         merge(
             listing,
@@ -226,6 +268,7 @@ mod tests {
             items: items.into_iter().map(Ok).collect(),
             pages: 1,
             bytes: 1,
+            ..Listing::default()
         };
         let limits = CrawlLimits::with_deadline(Duration::from_secs(1));
         merge(listing, &limits, None, time("2026-01-02T11:55:00Z"))
@@ -268,12 +311,47 @@ mod tests {
     }
 
     #[test]
-    fn a_stock_that_is_no_longer_listed_goes() {
+    fn a_stock_that_is_no_longer_listed_stays_marked_for_a_day_and_comes_back() {
         let previous = before([item("A", "2", "2026-01-02T11:54:00Z")]);
         let crawl = check([], Some(&previous)).expect("a crawl");
-        assert!(quote(&crawl, "A").is_none());
-        let crawl = check([Err(bad(Some("B")))], Some(&previous)).expect("a crawl");
-        assert!(quote(&crawl, "A").is_none(), "another one's fault keeps nothing");
+        let gone = quote(&crawl, "A").expect("marked");
+        assert_eq!(
+            (gone.listed, gone.as_of, crawl.unlisted),
+            (false, time("2026-01-02T11:55:00Z"), 1)
+        );
+        let symbol = Symbol::parse("A").expect("a symbol");
+        assert!(crawl.snapshot.quote_used(&symbol).is_none(), "nobody can buy it");
+        let other = check([Err(bad(Some("B")))], Some(&previous)).expect("a crawl");
+        assert!(!quote(&other, "A").expect("marked").listed, "another one's fault excuses nothing");
+
+        let back = check([Ok(item("A", "3", "2026-01-02T11:58:00Z"))], Some(&crawl.snapshot)).expect("a crawl");
+        assert!(quote(&back, "A").expect("listed").listed);
+
+        let mut old = crawl.snapshot.clone();
+        for quote in &mut old.quotes {
+            quote.as_of = time("2026-01-01T12:00:00Z");
+        }
+        let crawl = check([], Some(&old)).expect("a crawl");
+        assert!(quote(&crawl, "A").is_none(), "after a day it goes");
+    }
+
+    #[test]
+    fn a_stock_moves_from_two_percent_on() {
+        let previous = before([
+            item("A", "100", "2026-01-02T11:54:00Z"),
+            item("B", "100", "2026-01-02T11:54:00Z"),
+        ]);
+        let moved = [
+            Ok(item("A", "98", "2026-01-02T11:58:00Z")),
+            Ok(item("B", "101.99999", "2026-01-02T11:58:00Z")),
+            Ok(item("C", "7", "2026-01-02T11:58:00Z")),
+        ];
+        let crawl = check(moved, Some(&previous)).expect("a crawl");
+        let is_mover = |symbol| quote(&crawl, symbol).expect("listed").mover;
+        assert_eq!(
+            (is_mover("A"), is_mover("B"), is_mover("C"), is_mover("Q00")),
+            (true, false, false, false)
+        );
     }
 
     #[test]

@@ -33,7 +33,9 @@ pub use outcome::{Buy, BuyAttempt, Reached};
 pub use wire::{BadItem, ItemFault, VendorItem, VendorPage};
 
 use gate::Gate;
-use metrics::{Op, VendorMetrics};
+pub(crate) use metrics::VendorMetrics;
+
+use metrics::Op;
 
 /// Everything but RFC 3986's unreserved characters: a raw `+` would arrive as a space.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
