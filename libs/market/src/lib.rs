@@ -17,7 +17,7 @@ mod vendor;
 mod view;
 
 pub use crawl::{Crawl, CrawlError, CrawlLimits, Crawler, PASS_FAULTS, crawl};
-pub use l1::{Announcement, Heard, L1, Subscription};
+pub use l1::{Announcement, Heard, L1, L1Error, Subscription};
 pub use market::{Market, MarketParts};
 pub use refresh::{Done, Failure, Pass, RefreshParts, Refresher, Wanted, patient};
 pub use store::{

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::lease::Fence;
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -35,6 +36,8 @@ pub struct Pointer {
     pub tick_at: Timestamp,
     pub pages: usize,
     pub count: usize,
+    /// Of the lease that its publisher held.
+    pub fence: Fence,
 }
 
 /// The pages that a pointer left behind when it moved on.
@@ -199,6 +202,7 @@ pub(super) fn pointer(item: &Item) -> Result<Pointer, StoreError> {
         tick_at: time("tick_at")?,
         pages: size(item, "pages")?,
         count: size(item, "count")?,
+        fence: Fence::NONE,
     })
 }
 

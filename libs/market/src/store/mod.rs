@@ -8,7 +8,9 @@
 
 mod batch;
 mod error;
+mod history;
 mod items;
+mod lease;
 mod metrics;
 mod publish;
 mod table;
@@ -19,10 +21,14 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use fuse_domain::Snapshot;
 use fuse_platform::Metrics;
+use fuse_platform::config::DynamoDbConfig;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 pub use error::StoreError;
+pub use history::{HistoryPage, HistoryPoint, HistoryRange};
 pub use items::Pointer;
+pub use lease::{Contender, Fence, Lease};
 pub use publish::Published;
 pub use table::TableState;
 
@@ -38,10 +44,11 @@ pub struct SnapshotStore {
 }
 
 impl SnapshotStore {
-    pub fn new(config: &SdkConfig, table_prefix: &str, metrics: &Metrics) -> Self {
-        let table = format!("{table_prefix}-market").into();
+    /// Table `{config.table_prefix}-market`, reached as `sdk` says.
+    pub fn new(sdk: &SdkConfig, config: &DynamoDbConfig, metrics: &Metrics) -> Self {
+        let table = format!("{}-market", config.table_prefix).into();
         Self {
-            client: Client::new(config),
+            client: Client::new(sdk),
             table,
             metrics: StoreMetrics::new(metrics),
         }
@@ -93,6 +100,13 @@ impl SnapshotStore {
             Err(_) => "error",
         });
         loaded
+    }
+
+    /// A snapshot by its id, superseded ones too while their pages are kept: for walks that began on it elsewhere.
+    /// `None` when it is not all there any more.
+    pub async fn load_id(&self, id: Uuid) -> Result<Option<Snapshot>, StoreError> {
+        let _ = id;
+        todo!()
     }
 
     /// Keeps `dependency_up` true: an answer that we do not like is still an answer.

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::SnapshotStore;
 use super::error::{StoreError, sort};
+use super::lease::Fence;
 use super::items::{self, LeftBehind, Pointer, SUPERSEDED_PAGES_KEPT_SECS};
 
 /// Conditional writes of quotes in flight at once: paced, so that a pass does not starve readers.
@@ -23,11 +24,14 @@ pub enum Published {
     /// The pointer names this snapshot now.
     Flipped {
         pages: usize,
-        quotes_written: usize,
         history_written: usize,
+        /// Write units that pages and history took by our own reckoning, as the pacing counts them.
+        write_units: u64,
     },
     /// A newer snapshot is current already; it stays.
     Older,
+    /// Somebody took the lease after us and has published since; theirs stays.
+    Fenced,
 }
 
 impl SnapshotStore {
@@ -37,6 +41,7 @@ impl SnapshotStore {
         &self,
         snapshot: &Snapshot,
         previous: Option<&Snapshot>,
+        fence: Fence,
     ) -> Result<Published, StoreError> {
         let pages = items::pages(snapshot)?;
         let pointer = Pointer {
@@ -45,6 +50,7 @@ impl SnapshotStore {
             tick_at: snapshot.meta.tick_at,
             pages: pages.len(),
             count: snapshot.meta.count,
+            fence,
         };
         let (changed, repriced) = changes(snapshot, previous);
         self.write_all(pages).await?;
@@ -60,8 +66,8 @@ impl SnapshotStore {
         }
         Ok(Published::Flipped {
             pages: pointer.pages,
-            quotes_written,
             history_written,
+            write_units: quotes_written as u64,
         })
     }
 

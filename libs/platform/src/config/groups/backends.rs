@@ -61,6 +61,9 @@ fn postgres_url(text: &str) -> Result<(), &'static str> {
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
     pub url: Option<Secret>,
+    pub connect_timeout: Duration,
+    /// One answer.
+    pub response_timeout: Duration,
 }
 
 impl RedisConfig {
@@ -70,6 +73,18 @@ impl RedisConfig {
                 "redis.url",
                 "URL of Redis, redis://host:6379; without it no cache is shared",
                 redis_url,
+            ),
+            connect_timeout: reader.duration_millis(
+                "redis.connect_timeout_millis",
+                200,
+                10..=10_000,
+                "Milliseconds to connect to Redis",
+            ),
+            response_timeout: reader.duration_millis(
+                "redis.response_timeout_millis",
+                100,
+                10..=10_000,
+                "Milliseconds for one answer of Redis",
             ),
         }
     }
@@ -97,6 +112,10 @@ pub struct DynamoDbConfig {
     pub connect_timeout: Duration,
     pub attempt_timeout: Duration,
     pub operation_timeout: Duration,
+    /// Whether a missing table (or its index) may be made.
+    pub create_table: bool,
+    /// Write units a second that batches keep to; the first second may burst.
+    pub write_units_per_sec: u32,
 }
 
 impl DynamoDbConfig {
@@ -138,6 +157,18 @@ impl DynamoDbConfig {
                 10..=120_000,
                 "Milliseconds for a DynamoDB call with its retries",
             ),
+            create_table: reader.value(
+                "dynamodb.create_table",
+                "true",
+                "Whether the cache-refresher makes a missing table or its index",
+            ),
+            write_units_per_sec: u32::try_from(reader.number(
+                "dynamodb.write_units_per_sec",
+                1_000,
+                10..=1_000_000,
+                "Write units a second that publishing a snapshot keeps to",
+            ))
+            .unwrap_or(u32::MAX),
         }
     }
 }
