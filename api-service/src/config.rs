@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use fuse_domain::{Amount, OrderPolicy, Tolerance};
+use fuse_market::CrawlLimits;
 use fuse_platform::config::{
     AdminConfig, AuthConfig, DatabaseConfig, DynamoDbConfig, HttpConfig, Reader, RefreshConfig, ReportConfig,
-    Secret, VendorConfig,
+    RedisConfig, Secret, VendorConfig,
 };
 use http::HeaderValue;
 use secrecy::ExposeSecret as _;
@@ -31,8 +32,12 @@ pub struct ServeConfig {
     pub database: DatabaseConfig,
     /// DynamoDB.
     pub dynamodb: DynamoDbConfig,
+    /// Shares snapshots and limits between replicas, when there is one.
+    pub redis: RedisConfig,
     /// Where stocks are bought.
     pub vendor: VendorConfig,
+    /// What a crawl by this replica may take.
+    pub crawl: CrawlLimits,
     /// First admin key.
     pub bootstrap_admin_key: Option<Secret>,
     /// Seals page tokens; the same on every replica.
@@ -45,6 +50,10 @@ pub struct ServeConfig {
     pub freshness: Freshness,
     /// How often the pointer of the snapshot is looked at.
     pub poll: Duration,
+    /// How often new prices are expected.
+    pub interval: Duration,
+    /// How long a reader waits for the very first prices.
+    pub cold_wait: Duration,
     /// Limits of requests.
     pub limits: Limits,
     /// Origins of browsers that may call.
@@ -58,12 +67,15 @@ impl ServeConfig {
     pub fn read(reader: &mut Reader) -> Self {
         let refresh = RefreshConfig::read(reader);
         let report = ReportConfig::read(reader);
+        let vendor = VendorConfig::read(reader);
         let config = Self {
             http: HttpConfig::read(reader),
             admin: AdminConfig::read(reader),
             database: DatabaseConfig::read(reader),
             dynamodb: DynamoDbConfig::read(reader),
-            vendor: VendorConfig::read(reader),
+            redis: RedisConfig::read(reader),
+            crawl: CrawlLimits::read(reader, &vendor),
+            vendor,
             bootstrap_admin_key: bootstrap_admin_key(reader),
             page_token_key: page_token_key(reader),
             keys: keys(reader),
@@ -81,7 +93,14 @@ impl ServeConfig {
                 "stocks.poll_millis",
                 1000,
                 50..=60_000,
-                "Milliseconds between two looks for a newer snapshot",
+                "Milliseconds between two looks for a newer snapshot, while Redis does not tell of them",
+            ),
+            interval: refresh.interval,
+            cold_wait: reader.duration_secs(
+                "stocks.cold_wait_secs",
+                10,
+                0..=60,
+                "Seconds that a reader waits for the very first crawl of prices",
             ),
             limits: limits(reader),
             origins: origins(reader),

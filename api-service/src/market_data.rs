@@ -85,14 +85,21 @@ pub fn age_secs(then: Timestamp, now: Timestamp) -> u64 {
 
 /// The current snapshot; 503 with `Retry-After` when there is none yet.
 pub fn current(state: &AppState, now: Timestamp) -> Result<Arc<Snapshot>, ApiError> {
-    let snapshot = state.view.current();
+    let snapshot = state.market.current();
+    record_read(state, snapshot.as_deref(), now);
+    snapshot.ok_or_else(|| no_market_data().into())
+}
+
+/// As [`current`], but the very first one is waited for while somebody crawls.
+pub async fn current_or_wait(state: &AppState, now: Timestamp) -> Result<Arc<Snapshot>, ApiError> {
+    let snapshot = state.market.current_or_wait().await;
     record_read(state, snapshot.as_deref(), now);
     snapshot.ok_or_else(|| no_market_data().into())
 }
 
 /// The current snapshot where an answer is possible without it.
 pub fn current_if_any(state: &AppState, now: Timestamp) -> Option<Arc<Snapshot>> {
-    let snapshot = state.view.current();
+    let snapshot = state.market.current();
     record_read(state, snapshot.as_deref(), now);
     snapshot
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fuse_ledger::Ledger;
-use fuse_market::{MarketView, SnapshotStore, VendorClient, follow};
+use fuse_market::{L1, Market, MarketParts, SnapshotStore, VendorClient, patient};
 use fuse_platform::{BoxError, Context, Secret, aws, http_server};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::ExposeSecret as _;
@@ -27,19 +27,27 @@ const WRITE_MARGIN: Duration = Duration::from_secs(5);
 /// Runs the service. Needs no dependency to be there: what is away answers 503 until it is back.
 pub async fn serve(context: Context, config: ServeConfig) -> Result<(), BoxError> {
     let shutdown = context.shutdown.clone();
-    let store = SnapshotStore::new(
-        &aws::sdk_config(&(&config.dynamodb).into()).await,
-        &config.dynamodb.table_prefix,
-        &context.metrics,
-    );
-    let state = state(&context, &config)?;
+    let vendor = VendorClient::new(&config.vendor, &context.metrics)?;
+    let store = store(&context, &config, (&config.dynamodb).into()).await;
+    let parts = MarketParts {
+        vendor: vendor.clone(),
+        store: store.clone(),
+        pass_store: self::store(&context, &config, patient((&config.dynamodb).into())).await,
+        l1: L1::new(&config.redis, &config.dynamodb.table_prefix, &context.metrics)?,
+        limits: config.crawl.clone(),
+        interval: config.interval,
+        poll: config.poll,
+        cold_wait: config.cold_wait,
+    };
+    let market = Market::new(parts, &context.metrics, shutdown.drain.clone());
+    let state = state(&context, &config, vendor, market.clone())?;
     let asked = context
         .readiness
         .condition("market", "the snapshot store was not asked yet");
-    let (view, poll, until) = (state.view.clone(), config.poll, shutdown.drain.clone());
-    shutdown.spawn_vital("market", follow(store.clone(), view.clone(), until, poll));
+    let follower = market.clone();
+    shutdown.spawn_vital("market", async move { follower.run().await });
     tokio::spawn(async move {
-        view.tried().await;
+        market.view().tried().await;
         asked.met();
     });
     let probes = Probes::new(&context.metrics, state.clone(), store);
@@ -51,16 +59,23 @@ pub async fn serve(context: Context, config: ServeConfig) -> Result<(), BoxError
     Ok(())
 }
 
+async fn store(context: &Context, config: &ServeConfig, aws: aws::AwsConfig) -> SnapshotStore {
+    SnapshotStore::new(&aws::sdk_config(&aws).await, &config.dynamodb, &context.metrics)
+}
+
 /// The parts, wired. Nothing connects here.
-fn state(context: &Context, config: &ServeConfig) -> Result<AppState, BoxError> {
+fn state(
+    context: &Context,
+    config: &ServeConfig,
+    vendor: VendorClient,
+    market: Market,
+) -> Result<AppState, BoxError> {
     let metrics = Arc::new(Metrics::new(&context.metrics));
     let ledger = Ledger::new(&config.database, &context.metrics)?;
-    let vendor = VendorClient::new(&config.vendor, &context.metrics)?;
-    let view = MarketView::new(&context.metrics);
     let desk = OrderDesk {
         ledger: ledger.clone(),
         vendor: vendor.clone(),
-        view: view.clone(),
+        market: market.clone(),
         policy: Arc::new(config.policy.clone()),
         backlog: Backlog::new(ledger.clone(), context.shutdown.clone(), Arc::clone(&metrics)),
         write_ends_within: config.database.statement_timeout + WRITE_MARGIN,
@@ -70,7 +85,7 @@ fn state(context: &Context, config: &ServeConfig) -> Result<AppState, BoxError> 
     let bootstrap = config.bootstrap_admin_key.clone();
     Ok(AppState::new(Parts {
         desk,
-        view,
+        market,
         vendor,
         tokens: page_tokens(config.page_token_key.as_ref().or(bootstrap.as_ref())),
         keys: KeyRing::new(
@@ -106,10 +121,12 @@ fn page_tokens(secret: Option<&Secret>) -> PageTokens {
 fn status(state: AppState) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
     move || {
         let now = jiff::Timestamp::now();
-        let snapshot = state.view.current();
+        let snapshot = state.market.current();
+        let hearing = state.market.hearing();
         let breakers = state.vendor.breakers();
         json!({
             "snapshot": snapshot.map(|snapshot| state.freshness.describe(&snapshot.meta, now)),
+            "market": {"silentForSeconds": hearing.silent_for.as_secs(), "deaf": hearing.is_deaf},
             "vendor": {"list": breakers.list.as_str(), "buy": breakers.buy.as_str()},
             "dependencies": {
                 "postgres": state.metrics.postgres_up.get() == 1,

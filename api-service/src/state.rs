@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fuse_ledger::Ledger;
-use fuse_market::{MarketView, VendorClient};
+use fuse_market::{Market, VendorClient};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 
@@ -24,8 +24,8 @@ pub struct AppState(Arc<Parts>);
 pub struct Parts {
     /// PostgreSQL.
     pub ledger: Ledger,
-    /// The current snapshot and the two before it.
-    pub view: MarketView,
+    /// The current snapshot and those before it.
+    pub market: Market,
     /// Read for its breakers only; buying goes through the desk.
     pub vendor: VendorClient,
     /// Takes orders.

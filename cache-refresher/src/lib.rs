@@ -3,14 +3,15 @@
 //! What must stay true: passes never overlap; the pointer is moved only by a complete and newer crawl, so whatever goes
 //! wrong leaves the last good snapshot in place; no dependency is needed to start, to become ready, or to go on.
 
-mod metrics;
-mod pass;
+mod report;
 mod schedule;
 mod settings;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fuse_market::{L1, Pass, RefreshParts, Refresher, SnapshotStore, VendorClient, Wanted, patient};
+use fuse_platform::aws::sdk_config;
 use fuse_platform::{BoxError, Context};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -18,8 +19,7 @@ use tokio::time::Instant;
 
 pub use settings::Settings;
 
-use pass::{Pass, Refresher};
-use schedule::Schedule;
+use schedule::{Ended, Schedule};
 
 /// Runs passes until the process is asked to stop.
 ///
@@ -35,19 +35,24 @@ pub async fn run(context: &Context, settings: Settings) -> Result<(), BoxError> 
         )
         .await?;
     let stop = context.shutdown.soft.clone();
-    let mut refresher = Refresher::new(&settings, &context.metrics).await?;
-    let mut schedule = Schedule::new(settings.refresh.interval);
+    let mut refresher = refresher(context, &settings).await?;
+    let mut schedule = Schedule::new(settings.refresh.interval, Timestamp::now());
     loop {
         let (started_at, started) = (Timestamp::now(), Instant::now());
-        let Some(pass) = refresher.pass(started_at, &stop).await else {
+        let wanted = Wanted {
+            younger_than: Some(schedule.younger_than()),
+            wait: true,
+        };
+        let Some(pass) = refresher.pass(wanted, &stop).await else {
             return Ok(());
         };
+        let next = schedule.next(ended(&pass, &refresher), started_at, Timestamp::now());
         // From the start of the pass, so that a slow crawl does not stretch the interval; a pass that took longer
         // than that is followed at once by one pass, never by a burst.
-        let due = started + schedule.next(pass.succeeded(), pass.retry_after());
+        let due = started + next.wait;
         let wait = due.saturating_duration_since(Instant::now());
-        report(&pass, started.elapsed(), wait);
-        let shown = pass.shown(started_at, started.elapsed(), wait);
+        report::log(&pass, started.elapsed(), wait);
+        let shown = report::status(&pass, started_at, started.elapsed(), wait);
         *last.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -61,57 +66,45 @@ pub async fn run(context: &Context, settings: Settings) -> Result<(), BoxError> 
 /// # Errors
 /// Why no complete crawl was published; a newer snapshot by somebody else is no error.
 pub async fn run_once(context: &Context, settings: Settings) -> Result<(), BoxError> {
-    let mut refresher = Refresher::new(&settings, &context.metrics).await?;
+    let mut refresher = refresher(context, &settings).await?;
     let started = Instant::now();
-    match refresher.pass(Timestamp::now(), &context.shutdown.soft).await {
+    // Whoever asks for a pass means now, however young the prices are.
+    let wanted = Wanted {
+        younger_than: Some(Timestamp::now()),
+        wait: true,
+    };
+    match refresher.pass(wanted, &context.shutdown.soft).await {
         None => Err("stopped before the pass was over".into()),
         Some(Pass::Failed(failure)) => Err(failure.into()),
         Some(pass) => {
-            report(&pass, started.elapsed(), Duration::ZERO);
+            report::log(&pass, started.elapsed(), Duration::ZERO);
             Ok(())
         }
     }
 }
 
-/// The one line of a pass.
-fn report(pass: &Pass, took: Duration, next_in: Duration) {
-    let (duration_ms, next_in_ms) = (millis(took), millis(next_in));
-    match pass {
-        Pass::Published(done) => tracing::info!(
-            result = pass.result(),
-            duration_ms,
-            next_in_ms,
-            snapshot.id = %done.id,
-            snapshot.symbols = done.symbols,
-            snapshot.pages = done.pages,
-            crawl.pages = done.crawl_pages,
-            crawl.quarantined = done.quarantined,
-            crawl.kept = done.kept,
-            crawl.duplicates = done.duplicates,
-            quotes_written = done.quotes_written,
-            history_written = done.history_written,
-            "pass done"
-        ),
-        Pass::Superseded => tracing::info!(
-            result = pass.result(),
-            duration_ms,
-            next_in_ms,
-            "pass done: a newer snapshot is current already"
-        ),
-        Pass::Failed(failure) if failure.needs_a_person() => tracing::error!(
-            result = pass.result(),
-            error = %failure,
-            duration_ms,
-            next_in_ms,
-            "pass failed; the last good snapshot stays"
-        ),
-        Pass::Failed(failure) => tracing::warn!(
-            result = pass.result(),
-            error = %failure,
-            duration_ms,
-            next_in_ms,
-            "pass failed; the last good snapshot stays"
-        ),
+async fn refresher(context: &Context, settings: &Settings) -> Result<Refresher, BoxError> {
+    let metrics = &context.metrics;
+    let sdk = sdk_config(&patient((&settings.dynamodb).into())).await;
+    let parts = RefreshParts {
+        vendor: VendorClient::new(&settings.vendor, metrics)?,
+        store: SnapshotStore::new(&sdk, &settings.dynamodb, metrics),
+        l1: L1::new(&settings.redis, &settings.dynamodb.table_prefix, metrics)?,
+        limits: settings.limits.clone(),
+        tells_current: true,
+    };
+    Ok(Refresher::new(parts, metrics))
+}
+
+fn ended(pass: &Pass, refresher: &Refresher) -> Ended {
+    if pass.succeeded() {
+        Ended::Well {
+            tick_at: refresher.tick_at(),
+        }
+    } else {
+        Ended::Failed {
+            retry_after: pass.retry_after(),
+        }
     }
 }
 

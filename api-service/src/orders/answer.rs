@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use fuse_domain::{Outcome, Reason, Rejection};
 use fuse_ledger::{Order, StoredAnswer};
+use fuse_market::Buy;
 use http::{HeaderValue, StatusCode, header};
 use uuid::Uuid;
 
@@ -159,19 +160,32 @@ pub fn rejection_problem(rejection: &Rejection) -> Problem {
     }
 }
 
-/// The answer to an outcome of the vendor, where `order` is the settled order.
+/// The answer to what the vendor made of an order, where `order` is the settled order.
 #[must_use]
-pub fn outcome_answer(
-    outcome: &Outcome,
-    order: &Order,
-    retry_after: Option<Duration>,
-    context: &RequestContext,
-) -> Answer {
-    match outcome {
+pub fn outcome_answer(bought: &Buy, order: &Order, context: &RequestContext) -> Answer {
+    match &bought.outcome {
         Outcome::Filled(_) => Answer::order(StatusCode::CREATED, order),
         Outcome::Unknown(_) => Answer::order(StatusCode::ACCEPTED, order),
-        Outcome::Failed(reason) => Answer::problem(failure_problem(*reason, retry_after), order.id, context),
+        Outcome::Failed(_) if bought.is_bad_request() => {
+            Answer::problem(price_refused_problem(order), order.id, context)
+        }
+        Outcome::Failed(reason) => {
+            Answer::problem(failure_problem(*reason, bought.retry_after), order.id, context)
+        }
     }
+}
+
+/// Our quote allowed the price and the vendor did not: the quote is the likeliest to be wrong, and it is said which.
+fn price_refused_problem(order: &Order) -> Problem {
+    let quote = order.quote.as_ref().map_or_else(String::new, |quote| {
+        format!(" {} of {}", quote.price, quote.as_of)
+    });
+    let detail = format!(
+        "The vendor refused the order; nothing was bought. The price was within the band of our quote{quote}, so the vendor's price has \
+         probably moved since: prices are being fetched anew. Read the stock again and order with a new Idempotency-Key.",
+    );
+    let entry = FieldError::new(Place::Body, "/limitPrice", FieldCode::Refused, detail.clone());
+    Problem::new(Code::VendorRejected, detail).with_errors(vec![entry])
 }
 
 fn failure_problem(reason: Reason, retry_after: Option<Duration>) -> Problem {

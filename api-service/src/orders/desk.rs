@@ -12,7 +12,7 @@ use fuse_domain::{
 use fuse_ledger::{
     Decision, IdempotencyKey, Ledger, LedgerError, Order, Placed, Settle, Settled, SubmitOrder,
 };
-use fuse_market::{Buy, MarketView, VendorClient};
+use fuse_market::{Buy, Market, VendorClient};
 use fuse_platform::Shutdown;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -58,7 +58,7 @@ pub struct OrderDesk {
     /// Where stocks are bought.
     pub vendor: VendorClient,
     /// What stocks cost.
-    pub view: MarketView,
+    pub market: Market,
     /// What is allowed.
     pub policy: Arc<OrderPolicy>,
     /// Outcomes that wait for the database.
@@ -122,7 +122,7 @@ impl OrderDesk {
 
     /// The quote that counts, and what the rules say.
     fn check(&self, request: &OrderRequest, at: Timestamp) -> (Option<QuoteUsed>, Result<(), Rejection>) {
-        let snapshot = self.view.current();
+        let snapshot = self.market.current();
         let age = snapshot
             .as_ref()
             .map(|snapshot| age_secs(snapshot.meta.taken_at, at));
@@ -185,6 +185,10 @@ impl OrderDesk {
             .vendor
             .buy(&request.symbol, request.limit_price, request.quantity)
             .await;
+        if bought.is_bad_request() {
+            // Our own checks passed it, so the likeliest cause is a price that moved since our quote.
+            self.market.quote_refused();
+        }
         let vendor_time = calling.elapsed();
         self.metrics.order_phase("vendor", vendor_time);
         let storing = Instant::now();
@@ -207,7 +211,7 @@ impl OrderDesk {
             updated_at: at,
             ..order.clone()
         };
-        let answer = outcome_answer(&bought.outcome, &settled, bought.retry_after, context);
+        let answer = outcome_answer(&bought, &settled, context);
         let mut settle = Settle {
             order_id: order.id,
             user_id: order.user_id,

@@ -1,7 +1,6 @@
 //! `GET /v1/stocks`: a page of one snapshot, by symbol.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -13,7 +12,7 @@ use uuid::Uuid;
 
 use crate::auth::Reader;
 use crate::input::Params;
-use crate::market_data::{Aged, SnapshotInfo, StockBody, current};
+use crate::market_data::{Aged, SnapshotInfo, StockBody, current_or_wait, no_market_data};
 use crate::page_token::{FilterHash, List, refuse};
 use crate::problem::{ApiError, Code, FieldCode};
 use crate::state::AppState;
@@ -110,9 +109,6 @@ pub async fn stocks_list(
     Ok(Aged(page.snapshot.age_seconds, Json(page)))
 }
 
-/// How long a walk waits here for a snapshot that another replica has already.
-const CATCH_UP_MAX: Duration = Duration::from_secs(3);
-
 /// Where the walk stands: the current snapshot at its start, its own snapshot afterwards.
 async fn stand(
     state: &AppState,
@@ -121,7 +117,7 @@ async fn stand(
     now: Timestamp,
 ) -> Result<(Arc<Snapshot>, Option<Symbol>), ApiError> {
     let Some(token) = token else {
-        return Ok((current(state, now)?, None));
+        return Ok((current_or_wait(state, now).await?, None));
     };
     let position = state.tokens.open(filter.hash(), token)?;
     let nonsense = || {
@@ -136,18 +132,9 @@ async fn stand(
         .ok()
         .and_then(|text| Symbol::parse(text).ok());
     let symbol = symbol.ok_or_else(nonsense)?;
-    let current = current(state, now)?;
-    // Ids sort by time: a newer one was handed out by a replica that is ahead of us by less than a look at the pointer.
-    if id > current.meta.id {
-        let newer = state.view.newer_than(Some(current.meta.id));
-        // When it does not come in time, the walk ends below as one whose snapshot is gone.
-        let _ = tokio::time::timeout(CATCH_UP_MAX, newer).await;
-    }
-    let snapshot = if current.meta.id == id {
-        Some(current)
-    } else {
-        state.view.get(id)
-    };
+    let snapshot = state.market.snapshot(id).await.map_err(|error| {
+        ApiError::from(no_market_data()).because(error)
+    })?;
     let snapshot = snapshot.ok_or_else(|| {
         ApiError::new(
             Code::SnapshotGone,

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use fuse_domain::{Snapshot, Tolerance};
+use fuse_platform::config::{Reader, VendorConfig};
 use jiff::Timestamp;
 
 use crate::backoff::full_jitter;
@@ -42,6 +43,20 @@ pub struct CrawlLimits {
 }
 
 impl CrawlLimits {
+    /// As configured.
+    pub fn read(reader: &mut Reader, vendor: &VendorConfig) -> Self {
+        Self {
+            mover_from: reader.parsed(
+                "refresh.significant_change_percent",
+                "2",
+                "a percentage from 0 to 99.9999 with at most 4 decimals",
+                "A price that moved by at least so many percent makes its stock a mover",
+                Tolerance::parse,
+            ),
+            ..Self::with_deadline(vendor.crawl_timeout)
+        }
+    }
+
     /// Generous for a stock vendor, small for this process. Only the deadline depends on the place.
     pub fn with_deadline(deadline: Duration) -> Self {
         Self {

@@ -82,6 +82,7 @@ pub struct Refresher {
     previous: Option<Arc<Snapshot>>,
     /// The snapshot whose pages are known to be kept.
     kept: Option<Uuid>,
+    tick_at: Option<Timestamp>,
 }
 
 impl Refresher {
@@ -105,6 +106,7 @@ impl Refresher {
             table_is_there: false,
             previous: None,
             kept: None,
+            tick_at: None,
         }
     }
 
@@ -122,6 +124,11 @@ impl Refresher {
         };
         self.metrics.ended(pass.result());
         Some(pass)
+    }
+
+    /// The vendor's time of the newest price in the current snapshot, as last seen.
+    pub fn tick_at(&self) -> Option<Timestamp> {
+        self.tick_at
     }
 
     /// The snapshot that was published or compared with last.
@@ -190,7 +197,7 @@ impl Refresher {
             self.previous = None;
             return Ok(false);
         };
-        self.metrics.current_is(pointer.taken_at, pointer.count);
+        self.current_is(&pointer);
         let is_young = match wanted.younger_than {
             Some(bound) => {
                 pointer.taken_at > bound && pointer.taken_at.duration_since(Timestamp::now()) <= AHEAD_MAX
@@ -198,6 +205,11 @@ impl Refresher {
             None => self.load_previous(&pointer).await?,
         };
         Ok(is_young)
+    }
+
+    fn current_is(&mut self, pointer: &Pointer) {
+        self.metrics.current_is(pointer.taken_at, pointer.count);
+        self.tick_at = Some(pointer.tick_at);
     }
 
     async fn under(&mut self, lease: &Lease, stop: &CancellationToken) -> Result<Option<Pass>, Failure> {
@@ -270,16 +282,24 @@ impl Refresher {
             .publish(&snapshot, self.previous.as_deref(), lease.fence())
             .await;
         self.metrics.took("l2", started.elapsed());
-        let (pages, history_written) = match published? {
+        let (pages, history_written, write_units) = match published? {
             Published::Older => return Ok(Pass::Superseded),
             Published::Fenced => return Err(Failure::Fenced),
             Published::Flipped {
                 pages,
                 history_written,
-            } => (pages, history_written),
+                write_units,
+            } => (pages, history_written, write_units),
         };
-        let pointer = Pointer::of(&snapshot, pages);
-        self.metrics.current_is(pointer.taken_at, pointer.count);
+        let pointer = Pointer {
+            id: snapshot.meta.id,
+            taken_at: snapshot.meta.taken_at,
+            tick_at: snapshot.meta.tick_at,
+            pages,
+            count: snapshot.meta.count,
+            fence: lease.fence(),
+        };
+        self.current_is(&pointer);
         let movers: Vec<Symbol> = snapshot
             .quotes
             .iter()
@@ -300,6 +320,7 @@ impl Refresher {
             duplicates,
             movers: movers.len(),
             history_written,
+            write_units,
         };
         self.kept = Some(pointer.id);
         self.previous = Some(Arc::new(snapshot));

@@ -77,6 +77,8 @@ pub struct Done {
     pub duplicates: usize,
     pub movers: usize,
     pub history_written: usize,
+    /// Write units that it took, by our own reckoning.
+    pub write_units: u64,
 }
 
 /// Why a pass published nothing.

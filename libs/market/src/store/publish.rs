@@ -6,7 +6,6 @@
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::ReturnValue;
 use fuse_domain::{Quote, Snapshot};
-use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -92,10 +91,11 @@ impl SnapshotStore {
 
     /// Conditional on being newer; a quote that lost against a newer one is none of ours to write.
     async fn write_quotes(&self, quotes: &[&Quote]) -> Result<usize, StoreError> {
-        stream::iter(quotes.iter().map(|quote| self.write_quote(quote)))
-            .buffer_unordered(QUOTE_WRITES_IN_FLIGHT)
-            .try_fold(0, |written, this| async move { Ok(written + usize::from(this)) })
-            .await
+        let mut written = 0;
+        for quote in quotes {
+            written += usize::from(self.write_quote(quote).await?);
+        }
+        Ok(written)
     }
 
     async fn write_quote(&self, quote: &Quote) -> Result<bool, StoreError> {

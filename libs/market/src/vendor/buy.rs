@@ -78,6 +78,7 @@ impl VendorClient {
                     return Buy {
                         outcome,
                         attempts,
+                        status: None,
                         retry_after: None,
                         vendor_total: None,
                     };
@@ -96,6 +97,7 @@ impl VendorClient {
                     return Buy {
                         outcome,
                         attempts,
+                        status: Some(status),
                         retry_after,
                         vendor_total,
                     };
@@ -215,6 +217,7 @@ fn not_sent(attempts: Vec<BuyAttempt>, retry_after: Option<Duration>) -> Buy {
     Buy {
         outcome,
         attempts,
+        status: None,
         retry_after,
         vendor_total: None,
     }

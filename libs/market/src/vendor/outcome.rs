@@ -40,10 +40,20 @@ pub struct Buy {
     pub outcome: Outcome,
     /// In order; at most the last one reached further than `NotSent`.
     pub attempts: Vec<BuyAttempt>,
+    /// Of the vendor's answer, if there was one.
+    pub status: Option<u16>,
     /// From the vendor's `Retry-After`, or until the breaker lets a call through.
     pub retry_after: Option<Duration>,
     /// The vendor's own total, text as sent. Evidence only: our total is the exact product.
     pub vendor_total: Option<String>,
+}
+
+impl Buy {
+    /// Whether the vendor refused the order with 400: its own check of price or quantity failed. Status and shape only;
+    /// what the text says decides nothing.
+    pub fn is_bad_request(&self) -> bool {
+        self.outcome == Outcome::Failed(Reason::VendorRejected) && self.status == Some(400)
+    }
 }
 
 /// The verdict on one answered attempt.

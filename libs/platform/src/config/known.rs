@@ -61,6 +61,7 @@ pub const KNOWN_KEYS: &[&str] = &[
     "redis.response_timeout_millis",
     "redis.url",
     "refresh.interval_secs",
+    "refresh.significant_change_percent",
     "report.interim",
     "report.recipients",
     "report.run_deadline_secs",
