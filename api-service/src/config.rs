@@ -54,6 +54,8 @@ pub struct ServeConfig {
     pub interval: Duration,
     /// How long a reader waits for the very first prices.
     pub cold_wait: Duration,
+    /// At most so often prices are fetched early because the vendor refused one that our quote allowed.
+    pub early_pass_every: Duration,
     /// Limits of requests.
     pub limits: Limits,
     /// Origins of browsers that may call.
@@ -101,6 +103,12 @@ impl ServeConfig {
                 10,
                 0..=60,
                 "Seconds that a reader waits for the very first crawl of prices",
+            ),
+            early_pass_every: reader.duration_secs(
+                "stocks.early_pass_secs",
+                15,
+                1..=3600,
+                "At most so often, in seconds, are prices fetched early because the vendor refused one that our quote allowed",
             ),
             limits: limits(reader),
             origins: origins(reader),

@@ -38,6 +38,7 @@ pub async fn serve(context: Context, config: ServeConfig) -> Result<(), BoxError
         interval: config.interval,
         poll: config.poll,
         cold_wait: config.cold_wait,
+        early_pass_every: config.early_pass_every,
     };
     let market = Market::new(parts, &context.metrics, shutdown.drain.clone());
     let state = state(&context, &config, vendor, market.clone())?;

@@ -22,10 +22,6 @@ use crate::store::{HistoryPage, HistoryRange, SnapshotStore, StoreError};
 use crate::vendor::VendorClient;
 use crate::view::{Hearing, MarketView};
 
-/// Prices that are younger than this are not fetched again because the vendor refused one of them; and a replica tries
-/// no more often than this.
-const EARLY_PASS_EVERY: Duration = Duration::from_secs(15);
-
 /// What a market is made of.
 pub struct MarketParts {
     pub vendor: VendorClient,
@@ -42,6 +38,9 @@ pub struct MarketParts {
     pub poll: Duration,
     /// How long a reader waits for the very first snapshot.
     pub cold_wait: Duration,
+    /// Prices that are younger than this are not fetched again because the vendor refused one of them; and a replica
+    /// tries no more often than this.
+    pub early_pass_every: Duration,
 }
 
 /// Shared; clones see the same.
@@ -54,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) l1: Option<L1>,
     pub(crate) poll: Duration,
     cold_wait: Duration,
+    early_pass_every: Duration,
     older: Older,
     refresher: Mutex<Refresher>,
     early: std::sync::Mutex<Option<Instant>>,
@@ -72,6 +72,7 @@ impl Market {
             interval,
             poll,
             cold_wait,
+            early_pass_every,
         } = parts;
         let refresh = RefreshParts {
             vendor,
@@ -86,6 +87,7 @@ impl Market {
             l1,
             poll,
             cold_wait,
+            early_pass_every,
             older: Older::default(),
             refresher: Mutex::new(Refresher::new(refresh, metrics)),
             early: std::sync::Mutex::new(None),
@@ -147,7 +149,7 @@ impl Market {
     /// background, unless they are young or this was done just now.
     pub fn quote_refused(&self) {
         let age = self.0.view.age(Timestamp::now());
-        if age.is_none_or(|age| age < EARLY_PASS_EVERY) || !self.takes_early_turn() {
+        if age.is_none_or(|age| age < self.0.early_pass_every) || !self.takes_early_turn() {
             return;
         }
         tracing::info!("the vendor refused a price that our quote allowed: fetching the prices early");
@@ -164,7 +166,7 @@ impl Market {
 
     fn takes_early_turn(&self) -> bool {
         let mut last = self.0.early.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if last.is_some_and(|last| last.elapsed() < EARLY_PASS_EVERY) {
+        if last.is_some_and(|last| last.elapsed() < self.0.early_pass_every) {
             return false;
         }
         *last = Some(Instant::now());
