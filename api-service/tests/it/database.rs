@@ -99,7 +99,7 @@ async fn away_at_the_start_is_a_clear_log_and_recovers_by_itself() -> Result<()>
     let made = World::on(
         database.clone(),
         Setup {
-            publish: false,
+            publish: None,
             ..Setup::default()
         },
     )

@@ -36,7 +36,7 @@ async fn away_later_the_prices_stay() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn away_at_the_start_it_is_ready_and_says_that_there_are_no_prices() -> Result<()> {
     let world = World::with(Setup {
-        publish: false,
+        publish: None,
         ..Setup::default()
     })
     .await?;
@@ -65,7 +65,7 @@ async fn away_at_the_start_it_is_ready_and_says_that_there_are_no_prices() -> Re
     })?;
 
     world.dynamodb.restart()?;
-    world.publish().await?;
+    world.simulator.back();
     wait::until_async("stocks", PATIENCE, || async {
         let answer = get("/v1/stocks").send().await.ok()?;
         (answer.status == 200).then_some(())

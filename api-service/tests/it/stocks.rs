@@ -221,12 +221,10 @@ async fn one_stock_carries_its_age() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_prices_are_served_and_marked_but_not_traded_on() -> Result<()> {
     let world = World::with(Setup {
-        publish: false,
+        publish: Some(400),
         ..Setup::default()
     })
     .await?;
-    let published = world.publish_aged(400).await?;
-    world.wait_for_snapshot(published.meta.id).await?;
     let answer = world.get("/v1/stocks").key(&world.key).gives(200).await?;
     let snapshot = &answer.json()["snapshot"];
     assert_eq!(snapshot["stale"], true);
@@ -237,12 +235,10 @@ async fn old_prices_are_served_and_marked_but_not_traded_on() -> Result<()> {
     world.order(&world.good_order()).gives(201).await?;
 
     let world = World::with(Setup {
-        publish: false,
+        publish: Some(700),
         ..Setup::default()
     })
     .await?;
-    let published = world.publish_aged(700).await?;
-    world.wait_for_snapshot(published.meta.id).await?;
     let answer = world
         .order(&world.good_order())
         .refused(503, "quote_stale", &[])
@@ -261,7 +257,7 @@ async fn old_prices_are_served_and_marked_but_not_traded_on() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn before_the_first_crawl_there_is_a_503_and_then_a_200() -> Result<()> {
     let world = World::with(Setup {
-        publish: false,
+        publish: None,
         ..Setup::default()
     })
     .await?;
@@ -291,7 +287,8 @@ async fn before_the_first_crawl_there_is_a_503_and_then_a_200() -> Result<()> {
         (&json!(null), &json!(null))
     );
 
-    world.publish().await?;
+    // Nobody publishes: the service makes the first crawl itself.
+    world.simulator.back();
     world.wait_for_stocks().await?;
     world.order(&world.good_order()).gives(201).await?;
     Ok(())

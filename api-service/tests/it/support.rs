@@ -9,7 +9,7 @@ use fuse_harness::dynamodb::DynamoDb;
 use fuse_harness::postgres::Postgres;
 use fuse_harness::proc::Proc;
 use fuse_harness::wait;
-use fuse_market::{CrawlLimits, SnapshotStore, VendorClient, crawl};
+use fuse_market::{CrawlLimits, Fence, SnapshotStore, VendorClient, crawl};
 use fuse_platform::config::{Reader, Sources, VendorConfig};
 use fuse_platform::{Metrics, aws};
 use jiff::Timestamp;
@@ -33,8 +33,9 @@ pub struct Setup {
     pub database_url: Option<String>,
     /// Whether the schema is there.
     pub migrate: bool,
-    /// Whether a snapshot is published before the service starts.
-    pub publish: bool,
+    /// Age in seconds of the snapshot that is published before the service starts. `None`: there is none, and the vendor is
+    /// away, so that the service cannot crawl it itself.
+    pub publish: Option<i64>,
     pub simulator: SimulatorConfig,
 }
 
@@ -44,7 +45,7 @@ impl Default for Setup {
             env: Vec::new(),
             database_url: None,
             migrate: true,
-            publish: true,
+            publish: Some(0),
             simulator: SimulatorConfig::default(),
         }
     }
@@ -79,8 +80,12 @@ impl World {
         let simulator = Simulator::start(setup.simulator.clone())?;
         let dynamodb = DynamoDb::start()?;
         let market = Market::new(&simulator, &dynamodb).await?;
-        if setup.publish {
-            market.publish(Timestamp::now()).await?;
+        match setup.publish {
+            Some(age_secs) => {
+                let taken_at = Timestamp::now() - jiff::SignedDuration::from_secs(age_secs);
+                market.publish(taken_at).await?;
+            }
+            None => simulator.away(),
         }
         let direct = environment(&database_url, &simulator, &dynamodb);
         let (user, key) = if setup.migrate {
@@ -105,7 +110,7 @@ impl World {
             user,
             market,
         };
-        if setup.publish {
+        if setup.publish.is_some() {
             world.wait_for_stocks().await?;
         }
         Ok(world)
@@ -114,12 +119,6 @@ impl World {
     /// Crawls the simulator and publishes the snapshot, as the cache-refresher does.
     pub async fn publish(&self) -> Result<Snapshot> {
         self.market.publish(Timestamp::now()).await
-    }
-
-    /// The same with a snapshot that looks older.
-    pub async fn publish_aged(&self, age_secs: i64) -> Result<Snapshot> {
-        let taken_at = Timestamp::now() - jiff::SignedDuration::from_secs(age_secs);
-        self.market.publish(taken_at).await
     }
 
     /// Until the service serves stocks.
@@ -233,7 +232,7 @@ impl Market {
             .into_builder()
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .build();
-        let store = SnapshotStore::new(&config, &dynamodb.table_prefix, &metrics);
+        let store = SnapshotStore::new(&config, &dynamodb, &metrics);
         store.ensure_table().await?;
         Ok(Self {
             vendor: VendorClient::new(&vendor, &metrics)?,
@@ -244,7 +243,7 @@ impl Market {
     async fn publish(&self, taken_at: Timestamp) -> Result<Snapshot> {
         let limits = CrawlLimits::with_deadline(PATIENCE);
         let crawl = crawl(&self.vendor, &limits, None, taken_at).await?;
-        self.store.publish(&crawl.snapshot, None).await?;
+        self.store.publish(&crawl.snapshot, None, Fence::NONE).await?;
         Ok(crawl.snapshot)
     }
 }

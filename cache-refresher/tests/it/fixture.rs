@@ -33,7 +33,11 @@ impl World {
 
     /// A refresher with a pass a second.
     pub fn refresher(&self) -> Result<Refresher> {
-        let process = self.spawn(&[], &[])?;
+        self.refresher_with(&[])
+    }
+
+    pub fn refresher_with(&self, envs: &[(&str, &str)]) -> Result<Refresher> {
+        let process = self.spawn(&[], envs)?;
         let address = process.wait_for_line("its admin port", SOON, |line| {
             let line: Value = serde_json::from_str(line).ok()?;
             (line["message"] == "admin listening").then(|| line["address"].as_str()?.parse().ok())?
@@ -83,13 +87,17 @@ impl World {
         )
     }
 
-    /// The stored price of a symbol.
+    /// The newest line of a symbol's history, on the day at which the simulator's clock begins.
     pub fn price(&self, symbol: &str) -> Option<String> {
-        Some(
-            self.item(&format!("QUOTE#{symbol}"), "LATEST")?["price"]["S"]
-                .as_str()?
-                .to_owned(),
-        )
+        let query = json!({
+            "TableName": TABLE,
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": format!("HISTORY#{symbol}#2026-01-05")}},
+            "ScanIndexForward": false,
+            "Limit": 1,
+        });
+        let found = self.dynamodb.call("Query", &query).ok()?;
+        Some(found["Items"][0]["price"]["S"].as_str()?.to_owned())
     }
 }
 

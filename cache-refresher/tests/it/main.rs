@@ -1,6 +1,7 @@
 //! The refresher as its operators see it: a process with environment, logs, metrics and a table.
 
 mod fixture;
+mod several;
 
 use std::time::{Duration, Instant};
 
