@@ -6,6 +6,7 @@ mod database;
 mod docs;
 mod dynamodb;
 mod keys;
+mod market;
 mod metrics;
 mod orders;
 mod process;
