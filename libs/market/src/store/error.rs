@@ -10,11 +10,13 @@ pub enum StoreError {
     #[error("DynamoDB is not available ({operation}: {detail})")]
     Unavailable { operation: &'static str, detail: String },
     /// The table is not there (yet): the cache-refresher makes it.
-    #[error("DynamoDB has no table {table}; the cache-refresher creates it when it is allowed to")]
+    #[error(
+        "DynamoDB has no table {table}: the cache-refresher creates it when dynamodb.create_table is true and its role allows dynamodb:CreateTable; else create it beforehand (string keys pk and sk, on-demand, index movers on the strings mover_pk and mover_sk with keys only, TTL on expires_at)"
+    )]
     TableMissing { table: String },
     /// The credentials do not allow the operation.
     #[error(
-        "DynamoDB refuses {operation} on table {table} ({code}): give this role the permission, or create the table beforehand (string keys pk and sk, on-demand, TTL on expires_at)"
+        "DynamoDB refuses {operation} on table {table} ({code}): give this role dynamodb:{operation}, or create the table beforehand (string keys pk and sk, on-demand, index movers on the strings mover_pk and mover_sk with keys only, TTL on expires_at)"
     )]
     NotAllowed {
         operation: &'static str,
@@ -30,6 +32,9 @@ pub enum StoreError {
     /// An item does not read back as what we write.
     #[error("the snapshot store holds an unreadable item: {what}")]
     Corrupt { what: String },
+    /// More than an item may hold; nothing was sent.
+    #[error("{what} has {bytes} bytes, which is more than DynamoDB takes")]
+    Oversize { what: String, bytes: usize },
     /// DynamoDB refused the request itself; repeating it changes nothing.
     #[error("DynamoDB refused {operation} ({code})")]
     Refused { operation: &'static str, code: String },
@@ -43,6 +48,7 @@ impl StoreError {
             Self::NotAllowed { .. }
             | Self::WrongKeys { .. }
             | Self::Corrupt { .. }
+            | Self::Oversize { .. }
             | Self::Refused { .. } => false,
         }
     }
@@ -56,11 +62,12 @@ impl StoreError {
             Self::WrongKeys { .. } => "wrong_keys",
             Self::Incomplete { .. } => "incomplete",
             Self::Corrupt { .. } => "corrupt",
+            Self::Oversize { .. } => "oversize",
             Self::Refused { .. } => "refused",
         }
     }
 
-    pub(super) fn corrupt(what: impl Into<String>) -> Self {
+    pub(crate) fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into() }
     }
 }

@@ -1,32 +1,41 @@
 //! The items of the table: how a snapshot is laid out in DynamoDB, and how it reads back.
 //!
 //! ```text
-//! SNAPSHOT / CURRENT               pointer: id taken_at tick_at pages count previous_id previous_pages
-//! SNAPSHOT#{id} / PAGE#{n}         quotes: JSON array, at most 300 KB
-//! QUOTE#{symbol} / LATEST          the quote since its last change
-//! HISTORY#{symbol}#{day} / {time}  price change expires_at
+//! SNAPSHOT / CURRENT               pointer: id taken_at tick_at pages count fence kept_until
+//! SNAPSHOT#{id} / PAGE#{n}         quotes (compressed JSON array) taken_at pages count expires_at
+//! HISTORY#{symbol}#{day} / {time}  price change expires_at, and of movers: mover_pk mover_sk
+//! LEASE#{name} / LEASE             owner fence beat until
 //! ```
-//! Times of the pointer and of quotes are epoch milliseconds (numbers compare in conditions);
-//! `expires_at` is epoch seconds, as DynamoDB's garbage collector wants it.
+//! The index `movers` (`mover_pk`, `mover_sk`) holds the movers only: `MOVERS` / `{taken_at ms}#{symbol}`.
+//! Times of the pointer are epoch milliseconds (numbers compare in conditions); `expires_at` and `kept_until` are
+//! epoch seconds, as DynamoDB's garbage collector wants them.
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use fuse_domain::{Price, Quote, Snapshot, Symbol};
-use jiff::{Timestamp, tz::TimeZone};
-use serde::{Deserialize, Serialize};
+use fuse_domain::{Price, Quote, SnapshotMeta, Symbol};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::history::HistoryPoint;
 use super::lease::Fence;
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
-/// Largest `quotes` attribute of one page; DynamoDB's own limit is 400 KB an item.
-pub(super) const PAGE_BYTES_MAX: usize = 300 * 1_000;
-/// How long the pages of a superseded snapshot stay, so that walks in progress finish.
-pub(super) const SUPERSEDED_PAGES_KEPT_SECS: i64 = 3_600;
-const HISTORY_KEPT_SECS: i64 = 90 * 24 * 3_600;
+/// The sparse index of movers and its keys.
+pub(super) const MOVERS_INDEX: &str = "movers";
+pub(super) const MOVER_PK: &str = "mover_pk";
+pub(super) const MOVER_SK: &str = "mover_sk";
+pub(super) const MOVERS: &str = "MOVERS";
+
+/// How long pages stay. Those of the current snapshot are kept for longer while nothing supersedes it, see
+/// `keep_current`; for all others it is far more than a walk in progress needs. Storage is cheap and writes are
+/// not: this way no page is ever written a second time in ordinary operation.
+pub(super) const PAGES_KEPT_SECS: i64 = 48 * 3_600;
+pub(super) const HISTORY_KEPT_DAYS: i64 = 90;
+const HISTORY_KEPT_SECS: i64 = HISTORY_KEPT_DAYS * 24 * 3_600;
 
 /// Which snapshot is the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,33 +49,6 @@ pub struct Pointer {
     pub fence: Fence,
 }
 
-/// The pages that a pointer left behind when it moved on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LeftBehind {
-    pub id: Uuid,
-    pub pages: usize,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredQuote {
-    symbol: String,
-    name: String,
-    sector: String,
-    price: String,
-    change: String,
-    last_updated: i64,
-    as_of: i64,
-    #[serde(default, skip_serializing_if = "is_false")]
-    mover: bool,
-    #[serde(default, skip_serializing_if = "is_false")]
-    unlisted: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_false(flag: &bool) -> bool {
-    !*flag
-}
-
 pub(super) fn string(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
 }
@@ -76,11 +58,19 @@ pub(super) fn number(value: impl ToString) -> AttributeValue {
 }
 
 pub(super) fn key(pk: impl Into<String>, sk: impl Into<String>) -> Item {
-    HashMap::from([("pk".into(), string(pk)), ("sk".into(), string(sk))])
+    // Room for what the items have besides, so that none grows twice.
+    let mut item = HashMap::with_capacity(8);
+    item.insert("pk".into(), string(pk));
+    item.insert("sk".into(), string(sk));
+    item
 }
 
 pub(super) fn pointer_key() -> Item {
     key("SNAPSHOT", "CURRENT")
+}
+
+pub(super) fn lease_key(name: &str) -> Item {
+    key(format!("LEASE#{name}"), "LEASE")
 }
 
 pub(super) fn page_key(id: Uuid, page: usize) -> Item {
@@ -91,154 +81,154 @@ pub(super) fn pages_pk(id: Uuid) -> String {
     format!("SNAPSHOT#{id}")
 }
 
-/// Splits a snapshot into page items. They carry an expiry until the pointer names them, so that
-/// an abandoned publish leaves nothing behind for ever.
-pub(super) fn pages(snapshot: &Snapshot) -> Result<Vec<Item>, StoreError> {
-    let expires_at = snapshot.meta.taken_at.as_second() + SUPERSEDED_PAGES_KEPT_SECS;
-    let mut texts = vec![String::from("[")];
-    for quote in &snapshot.quotes {
-        let text = encode(quote)?;
-        let page = texts.last_mut().expect("there is always a page");
-        if page.len() > 1 && page.len() + text.len() + 2 > PAGE_BYTES_MAX {
-            texts.push(String::from("["));
-        }
-        let page = texts.last_mut().expect("there is always a page");
-        if page.len() > 1 {
-            page.push(',');
-        }
-        page.push_str(&text);
-    }
-    let item = |(number_of_page, mut text): (usize, String)| {
-        text.push(']');
-        let mut item = page_key(snapshot.meta.id, number_of_page);
-        item.insert("quotes".into(), string(text));
+/// The page items of a snapshot. Each says what it is a part of, so that a walk finds a superseded snapshot whole.
+pub(super) fn pages(meta: &SnapshotMeta, pages: Vec<Vec<u8>>, expires_at: i64) -> Vec<Item> {
+    let total = pages.len();
+    let item = |(page, bytes): (usize, Vec<u8>)| {
+        let mut item = page_key(meta.id, page);
+        item.insert("quotes".into(), AttributeValue::B(Blob::new(bytes)));
+        item.insert("taken_at".into(), number(meta.taken_at.as_millisecond()));
+        item.insert("pages".into(), number(total));
+        item.insert("count".into(), number(meta.count));
         item.insert("expires_at".into(), number(expires_at));
         item
     };
-    Ok(texts.into_iter().enumerate().map(item).collect())
+    pages.into_iter().enumerate().map(item).collect()
 }
 
-fn encode(quote: &Quote) -> Result<String, StoreError> {
-    let stored = StoredQuote {
-        symbol: quote.symbol.as_str().into(),
-        name: quote.name.clone(),
-        sector: quote.sector.clone(),
-        price: quote.price.to_string(),
-        change: quote.change.clone(),
-        last_updated: quote.last_updated.as_millisecond(),
-        as_of: quote.as_of.as_millisecond(),
-        mover: quote.mover,
-        unlisted: !quote.listed,
-    };
-    serde_json::to_string(&stored).map_err(|_| StoreError::corrupt("a quote has no JSON form"))
+/// One page as it was read.
+pub(super) struct Page {
+    pub quotes: Vec<u8>,
+    /// Of the snapshot that it belongs to.
+    pub taken_at: Timestamp,
+    pub pages: usize,
+    pub count: usize,
 }
 
-/// The quotes of one page item; `None` when the item is past its expiry and only not yet collected.
-pub(super) fn page_quotes(item: &Item, now: Timestamp) -> Result<Option<Vec<Quote>>, StoreError> {
-    let expires_at = optional_integer(item, "expires_at")?;
-    if expires_at.is_some_and(|at| at <= now.as_second()) {
+/// `None` when the item is past its expiry and only not yet collected.
+pub(super) fn page(mut item: Item, now: Timestamp) -> Result<Option<Page>, StoreError> {
+    if expired(&item, now)? {
         return Ok(None);
     }
-    let text = item
-        .get("quotes")
-        .and_then(|value| value.as_s().ok())
-        .ok_or_else(|| StoreError::corrupt("a page without quotes"))?;
-    let stored: Vec<StoredQuote> =
-        serde_json::from_str(text).map_err(|_| StoreError::corrupt("a page that is not JSON"))?;
-    stored.into_iter().map(decode).collect::<Result<_, _>>().map(Some)
+    let Some(AttributeValue::B(quotes)) = item.remove("quotes") else {
+        return Err(StoreError::corrupt("a page without quotes"));
+    };
+    Ok(Some(Page {
+        quotes: quotes.into_inner(),
+        taken_at: time(&item, "taken_at")?,
+        pages: size(&item, "pages")?,
+        count: size(&item, "count")?,
+    }))
 }
 
-fn decode(stored: StoredQuote) -> Result<Quote, StoreError> {
-    let corrupt = |what: &str| StoreError::corrupt(format!("a quote with a bad {what}"));
-    Ok(Quote {
-        symbol: Symbol::parse(&stored.symbol).map_err(|_| corrupt("symbol"))?,
-        name: stored.name,
-        sector: stored.sector,
-        price: Price::parse(&stored.price).map_err(|_| corrupt("price"))?,
-        change: stored.change,
-        last_updated: millis(stored.last_updated).ok_or_else(|| corrupt("last_updated"))?,
-        as_of: millis(stored.as_of).ok_or_else(|| corrupt("as_of"))?,
-        mover: stored.mover,
-        listed: !stored.unlisted,
-    })
+/// Whether the item's time is over, whatever the garbage collector has done about it.
+pub(super) fn expired(item: &Item, now: Timestamp) -> Result<bool, StoreError> {
+    Ok(optional_integer(item, "expires_at")?.is_some_and(|at| at <= now.as_second()))
 }
 
-/// The quote item, written only when it is newer than the stored one.
-pub(super) fn quote(quote: &Quote) -> Item {
-    let mut item = key(format!("QUOTE#{}", quote.symbol.as_str()), "LATEST");
-    item.insert("name".into(), string(&quote.name));
-    item.insert("sector".into(), string(&quote.sector));
-    item.insert("price".into(), string(quote.price.to_string()));
-    item.insert("change".into(), string(&quote.change));
-    item.insert("last_updated".into(), number(quote.last_updated.as_millisecond()));
-    item.insert("as_of".into(), number(quote.as_of.as_millisecond()));
-    item
+pub(super) fn history_pk(symbol: &Symbol, day: Date) -> String {
+    format!("HISTORY#{symbol}#{day}")
 }
 
-/// One line of a symbol's price history. Writing it twice is the same line.
-pub(super) fn history(quote: &Quote) -> Item {
-    let day = quote.last_updated.to_zoned(TimeZone::UTC).date();
-    let mut item = key(
-        format!("HISTORY#{}#{day}", quote.symbol.as_str()),
-        format!("{:.3}", quote.last_updated),
-    );
+/// Sorts as the times do.
+pub(super) fn history_sk(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// One line of a symbol's price history. Writing it twice is the same line. `taken_at` is the snapshot that it was
+/// first seen in.
+pub(super) fn history(quote: &Quote, taken_at: Timestamp) -> Item {
+    let at = quote.last_updated;
+    let mut item = key(history_pk(&quote.symbol, day_of(at)), history_sk(at));
     item.insert("price".into(), string(quote.price.to_string()));
     item.insert("change".into(), string(&quote.change));
     item.insert(
         "expires_at".into(),
-        number(quote.last_updated.as_second() + HISTORY_KEPT_SECS),
+        number(at.as_second().saturating_add(HISTORY_KEPT_SECS)),
     );
+    if quote.mover {
+        item.insert(MOVER_PK.into(), string(MOVERS));
+        item.insert(
+            MOVER_SK.into(),
+            string(format!("{}{}", movers_of(taken_at), quote.symbol)),
+        );
+    }
     item
 }
 
-pub(super) fn pointer(item: &Item) -> Result<Pointer, StoreError> {
-    let time = |name| {
-        millis(integer(item, name)?)
-            .ok_or_else(|| StoreError::corrupt(format!("a pointer with a bad {name}")))
-    };
-    Ok(Pointer {
-        id: uuid(item, "id")?,
-        taken_at: time("taken_at")?,
-        tick_at: time("tick_at")?,
-        pages: size(item, "pages")?,
-        count: size(item, "count")?,
-        fence: Fence::NONE,
+pub(super) fn history_point(item: &Item) -> Result<HistoryPoint, StoreError> {
+    let corrupt = |what: &str| StoreError::corrupt(format!("a line of history with a bad {what}"));
+    Ok(HistoryPoint {
+        at: text(item, "sk")
+            .and_then(|at| at.parse().ok())
+            .ok_or_else(|| corrupt("time"))?,
+        price: text(item, "price")
+            .and_then(|price| Price::parse(price).ok())
+            .ok_or_else(|| corrupt("price"))?,
+        change: text(item, "change").ok_or_else(|| corrupt("change"))?.to_owned(),
     })
 }
 
-/// What the pointer says about its predecessor, if it had one.
-pub(super) fn left_behind(item: &Item) -> Result<Option<LeftBehind>, StoreError> {
-    if !item.contains_key("previous_id") {
-        return Ok(None);
-    }
-    let id = uuid(item, "previous_id")?;
-    // The first pointer of a table names nobody.
-    if id.is_nil() {
-        return Ok(None);
-    }
-    Ok(Some(LeftBehind {
-        id,
-        pages: size(item, "previous_pages")?,
-    }))
+/// What the sort keys of a snapshot's movers begin with.
+pub(super) fn movers_of(taken_at: Timestamp) -> String {
+    format!("{:013}#", taken_at.as_millisecond())
 }
 
-fn uuid(item: &Item, name: &str) -> Result<Uuid, StoreError> {
+pub(super) fn mover(item: &Item) -> Result<Symbol, StoreError> {
+    text(item, MOVER_SK)
+        .and_then(|sk| sk.split_once('#'))
+        .and_then(|(_, symbol)| Symbol::parse(symbol).ok())
+        .ok_or_else(|| StoreError::corrupt("a mover without a symbol"))
+}
+
+/// The day in UTC, as history is kept by days.
+pub(super) fn day_of(at: Timestamp) -> Date {
+    at.to_zoned(TimeZone::UTC).date()
+}
+
+pub(super) fn pointer(item: &Item) -> Result<Pointer, StoreError> {
+    let id = text(item, "id")
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(|| StoreError::corrupt("a pointer with a bad id"))?;
+    Ok(Pointer {
+        id,
+        taken_at: time(item, "taken_at")?,
+        tick_at: time(item, "tick_at")?,
+        pages: size(item, "pages")?,
+        count: size(item, "count")?,
+        fence: fence(item)?,
+    })
+}
+
+/// That of an item; the lowest where none is written.
+pub(super) fn fence(item: &Item) -> Result<Fence, StoreError> {
+    let written = optional_integer(item, "fence")?.unwrap_or_default();
+    u64::try_from(written)
+        .map(Fence::new)
+        .map_err(|_| StoreError::corrupt("an item with a bad fence"))
+}
+
+pub(super) fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)
         .and_then(|value| value.as_s().ok())
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| StoreError::corrupt(format!("a pointer with a bad {name}")))
+        .map(String::as_str)
+}
+
+fn time(item: &Item, name: &str) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(integer(item, name)?)
+        .map_err(|_| StoreError::corrupt(format!("an item with a bad {name}")))
 }
 
 fn size(item: &Item, name: &str) -> Result<usize, StoreError> {
     usize::try_from(integer(item, name)?)
-        .map_err(|_| StoreError::corrupt(format!("a pointer with a bad {name}")))
+        .map_err(|_| StoreError::corrupt(format!("an item with a bad {name}")))
 }
 
-fn integer(item: &Item, name: &str) -> Result<i64, StoreError> {
+pub(super) fn integer(item: &Item, name: &str) -> Result<i64, StoreError> {
     optional_integer(item, name)?.ok_or_else(|| StoreError::corrupt(format!("an item without {name}")))
 }
 
-fn optional_integer(item: &Item, name: &str) -> Result<Option<i64>, StoreError> {
+pub(super) fn optional_integer(item: &Item, name: &str) -> Result<Option<i64>, StoreError> {
     let Some(value) = item.get(name) else {
         return Ok(None);
     };
@@ -248,8 +238,4 @@ fn optional_integer(item: &Item, name: &str) -> Result<Option<i64>, StoreError> 
         .and_then(|text| text.parse().ok())
         .map(Some)
         .ok_or_else(|| StoreError::corrupt(format!("an item with a bad {name}")))
-}
-
-fn millis(value: i64) -> Option<Timestamp> {
-    Timestamp::from_millisecond(value).ok()
 }

@@ -1,15 +1,17 @@
-//! Makes sure that the table exists. Idempotent; several processes may do it at once.
+//! Makes sure that the table and its index exist. Idempotent; several processes may do it at once.
 
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use aws_sdk_dynamodb::error::{BuildError, ProvideErrorMetadata};
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
-    TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
+    AttributeDefinition, BillingMode, CreateGlobalSecondaryIndexAction, GlobalSecondaryIndex,
+    GlobalSecondaryIndexUpdate, KeySchemaElement, KeyType, Projection, ProjectionType, ScalarAttributeType,
+    TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
 
 use super::error::{StoreError, sort};
+use super::items::{MOVER_PK, MOVER_SK, MOVERS_INDEX};
 
 /// A new table is ready within seconds; longer means that something else is wrong.
 const ACTIVE_WAITS_MAX: u32 = 120;
@@ -24,29 +26,64 @@ pub enum TableState {
     NotChecked,
 }
 
-pub(super) async fn ensure(client: &Client, table: &str) -> Result<TableState, StoreError> {
-    let state = match describe(client, table).await {
+pub(super) async fn ensure(
+    client: &Client,
+    table: &str,
+    may_create: bool,
+) -> Result<TableState, StoreError> {
+    let (state, indexed) = match describe(client, table).await {
         Ok(description) => {
             check_keys(table, &description)?;
-            TableState::Existed
+            (TableState::Existed, has_index(&description))
         }
-        Err(StoreError::TableMissing { .. }) => {
+        Err(StoreError::TableMissing { .. }) if may_create => {
             tracing::info!(dynamodb.table = table, "table is missing, creating it");
             create(client, table).await?;
-            TableState::Created
+            (TableState::Created, true)
         }
         Err(StoreError::NotAllowed { .. }) => return Ok(TableState::NotChecked),
         Err(other) => return Err(other),
     };
     wait_until_active(client, table).await?;
-    // Without the garbage collector the table only grows; reads are right either way.
-    if let Err(error) = ensure_ttl(client, table).await {
-        tracing::warn!(dynamodb.table = table, %error, "TTL on expires_at could not be switched on");
+    if !indexed {
+        ensure_index(client, table, may_create).await;
+    }
+    if may_create {
+        // Without the garbage collector the table only grows; reads are right either way.
+        if let Err(error) = ensure_ttl(client, table).await {
+            tracing::warn!(dynamodb.table = table, %error, "TTL on expires_at could not be switched on");
+        }
     }
     if state == TableState::Created {
         tracing::info!(dynamodb.table = table, "table created");
     }
     Ok(state)
+}
+
+/// Adds the index of movers to a table that was made without it. Everything else works without, so that a failure is
+/// only said.
+async fn ensure_index(client: &Client, table: &str, may_create: bool) {
+    if !may_create {
+        tracing::warn!(
+            dynamodb.table = table,
+            dynamodb.index = MOVERS_INDEX,
+            "the table has no index of movers, and dynamodb.create_table is false; movers are known from snapshots only"
+        );
+        return;
+    }
+    match add_index(client, table).await {
+        Ok(()) => tracing::info!(
+            dynamodb.table = table,
+            dynamodb.index = MOVERS_INDEX,
+            "index is missing, creating it"
+        ),
+        Err(error) => tracing::warn!(
+            dynamodb.table = table,
+            dynamodb.index = MOVERS_INDEX,
+            %error,
+            "the table has no index of movers and it could not be added; movers are known from snapshots only"
+        ),
+    }
 }
 
 async fn describe(client: &Client, table: &str) -> Result<TableDescription, StoreError> {
@@ -73,46 +110,99 @@ fn check_keys(table: &str, description: &TableDescription) -> Result<(), StoreEr
     Err(StoreError::WrongKeys { table: table.into() })
 }
 
+fn has_index(description: &TableDescription) -> bool {
+    description
+        .global_secondary_indexes()
+        .iter()
+        .any(|index| index.index_name() == Some(MOVERS_INDEX))
+}
+
 async fn create(client: &Client, table: &str) -> Result<(), StoreError> {
-    let built = |_| StoreError::Refused {
-        operation: "CreateTable",
-        code: "not built".into(),
-    };
-    let attribute = |name: &str| {
-        AttributeDefinition::builder()
-            .attribute_name(name)
-            .attribute_type(ScalarAttributeType::S)
-            .build()
-            .map_err(built)
-    };
-    let element = |name: &str, kind: KeyType| {
-        KeySchemaElement::builder()
-            .attribute_name(name)
-            .key_type(kind)
-            .build()
-            .map_err(built)
-    };
     let created = client
         .create_table()
         .table_name(table)
         .billing_mode(BillingMode::PayPerRequest)
         .attribute_definitions(attribute("pk")?)
         .attribute_definitions(attribute("sk")?)
-        .key_schema(element("pk", KeyType::Hash)?)
-        .key_schema(element("sk", KeyType::Range)?)
+        .attribute_definitions(attribute(MOVER_PK)?)
+        .attribute_definitions(attribute(MOVER_SK)?)
+        .set_key_schema(Some(keys("pk", "sk")?))
+        .global_secondary_indexes(
+            GlobalSecondaryIndex::builder()
+                .index_name(MOVERS_INDEX)
+                .set_key_schema(Some(keys(MOVER_PK, MOVER_SK)?))
+                .projection(keys_only())
+                .build()
+                .map_err(not_built)?,
+        )
         .send()
         .await;
     match created {
         Ok(_) => Ok(()),
-        // Somebody else was quicker.
-        Err(error)
-            if error.as_service_error().and_then(ProvideErrorMetadata::code)
-                == Some("ResourceInUseException") =>
-        {
-            Ok(())
-        }
+        Err(error) if in_use(error.as_service_error()) => Ok(()),
         Err(error) => Err(sort("CreateTable", table, &error)),
     }
+}
+
+async fn add_index(client: &Client, table: &str) -> Result<(), StoreError> {
+    let index = CreateGlobalSecondaryIndexAction::builder()
+        .index_name(MOVERS_INDEX)
+        .set_key_schema(Some(keys(MOVER_PK, MOVER_SK)?))
+        .projection(keys_only())
+        .build()
+        .map_err(not_built)?;
+    let added = client
+        .update_table()
+        .table_name(table)
+        .attribute_definitions(attribute("pk")?)
+        .attribute_definitions(attribute("sk")?)
+        .attribute_definitions(attribute(MOVER_PK)?)
+        .attribute_definitions(attribute(MOVER_SK)?)
+        .global_secondary_index_updates(GlobalSecondaryIndexUpdate::builder().create(index).build())
+        .send()
+        .await;
+    match added {
+        Ok(_) => Ok(()),
+        Err(error) if in_use(error.as_service_error()) => Ok(()),
+        Err(error) => Err(sort("UpdateTable", table, &error)),
+    }
+}
+
+/// Somebody else was quicker.
+fn in_use<E: ProvideErrorMetadata>(error: Option<&E>) -> bool {
+    error.and_then(ProvideErrorMetadata::code) == Some("ResourceInUseException")
+}
+
+fn not_built(_: BuildError) -> StoreError {
+    StoreError::Refused {
+        operation: "CreateTable",
+        code: "not built".into(),
+    }
+}
+
+fn attribute(name: &str) -> Result<AttributeDefinition, StoreError> {
+    AttributeDefinition::builder()
+        .attribute_name(name)
+        .attribute_type(ScalarAttributeType::S)
+        .build()
+        .map_err(not_built)
+}
+
+fn keys(hash: &str, range: &str) -> Result<Vec<KeySchemaElement>, StoreError> {
+    let element = |name: &str, kind: KeyType| {
+        KeySchemaElement::builder()
+            .attribute_name(name)
+            .key_type(kind)
+            .build()
+            .map_err(not_built)
+    };
+    Ok(vec![element(hash, KeyType::Hash)?, element(range, KeyType::Range)?])
+}
+
+fn keys_only() -> Projection {
+    Projection::builder()
+        .projection_type(ProjectionType::KeysOnly)
+        .build()
 }
 
 async fn wait_until_active(client: &Client, table: &str) -> Result<(), StoreError> {

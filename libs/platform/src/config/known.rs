@@ -58,6 +58,7 @@ pub const KNOWN_KEYS: &[&str] = &[
     "orders.max_quote_age_secs",
     "orders.price_tolerance_percent",
     "redis.connect_timeout_millis",
+    "redis.heartbeat_millis",
     "redis.response_timeout_millis",
     "redis.url",
     "refresh.interval_secs",

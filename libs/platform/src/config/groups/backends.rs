@@ -64,6 +64,8 @@ pub struct RedisConfig {
     pub connect_timeout: Duration,
     /// One answer.
     pub response_timeout: Duration,
+    /// Between two PINGs of the subscriber; two without an answer end its connection.
+    pub heartbeat: Duration,
 }
 
 impl RedisConfig {
@@ -85,6 +87,12 @@ impl RedisConfig {
                 100,
                 10..=10_000,
                 "Milliseconds for one answer of Redis",
+            ),
+            heartbeat: reader.duration_millis(
+                "redis.heartbeat_millis",
+                5000,
+                50..=60_000,
+                "Milliseconds between two PINGs of the subscriber; two without an answer end its connection",
             ),
         }
     }
