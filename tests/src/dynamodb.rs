@@ -31,6 +31,8 @@ pub enum DynamoFault {
     Throttle,
     /// `InternalServerError` with status 500; nothing is done.
     ServerError,
+    /// It is done, and the answer is `InternalServerError` all the same: as when an answer is lost on its way.
+    LostAnswer,
     /// `BatchWriteItem` and `BatchGetItem` only: the second half of each table's requests comes back unprocessed.
     Unprocessed,
 }
@@ -242,19 +244,27 @@ async fn pass(State(layer): State<Arc<Layer>>, method: Method, headers: HeaderMa
         .to_owned();
     match layer.meet(&operation) {
         None => forward(&layer, headers, body, None).await,
+        Some(DynamoFault::LostAnswer) => {
+            forward(&layer, headers, body, None).await;
+            server_error()
+        }
         Some(DynamoFault::Throttle) => refusal(
             StatusCode::BAD_REQUEST,
             "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
         ),
-        Some(DynamoFault::ServerError) => refusal(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "com.amazonaws.dynamodb.v20120810#InternalServerError",
-        ),
+        Some(DynamoFault::ServerError) => server_error(),
         Some(DynamoFault::Unprocessed) => match halve(&operation, &body) {
             Some((now, later)) => forward(&layer, headers, now, Some(later)).await,
             None => forward(&layer, headers, body, None).await,
         },
     }
+}
+
+fn server_error() -> Response {
+    refusal(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "com.amazonaws.dynamodb.v20120810#InternalServerError",
+    )
 }
 
 fn refusal(status: StatusCode, code: &str) -> Response {

@@ -194,6 +194,8 @@ impl Crawler {
         previous: Option<&Snapshot>,
         now: Timestamp,
     ) -> Result<Crawl, CrawlError> {
+        // As exact as the store keeps it, so that whoever reads the snapshot back sees the same time.
+        let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
         let mut partial = self.resumable(limits, now);
         let pages = tokio::time::timeout(
             limits.deadline,

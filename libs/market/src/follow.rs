@@ -109,10 +109,12 @@ impl Follower<'_> {
                 if self.look_at_redis().await {
                     return Link::Following;
                 }
-                // Pages that are gone are a reason to crawl when there is nothing else to serve.
-                if matches!(error, StoreError::Incomplete { .. } | StoreError::Corrupt { .. })
-                    && self.market.current().is_none()
-                {
+                // A pass makes the table, and a crawl mends pages that are gone, when there is nothing else to serve.
+                let is_mended_by_a_pass = matches!(
+                    error,
+                    StoreError::TableMissing { .. } | StoreError::Incomplete { .. } | StoreError::Corrupt { .. }
+                );
+                if is_mended_by_a_pass && self.market.current().is_none() {
                     return self.start_cold().await;
                 }
                 // The texts of one kind differ by operation, which is no transition worth a line.

@@ -1,13 +1,13 @@
 //! The connection for commands: tight deadlines, one retry, and one log line per change between away and back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fuse_platform::Metrics;
 use fuse_platform::config::{RedisConfig, Secret};
 use prometheus::{IntCounterVec, IntGauge};
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError};
 use secrecy::ExposeSecret;
 
@@ -23,10 +23,17 @@ pub(super) struct Failure;
 
 #[derive(Clone)]
 pub(super) struct Link {
-    connection: ConnectionManager,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    settings: ConnectionManagerConfig,
+    /// With a number that says which one it is.
+    connection: Mutex<(u64, ConnectionManager)>,
     /// For one command, connecting included.
     limit: Duration,
-    state: Arc<State>,
+    state: State,
 }
 
 struct State {
@@ -58,34 +65,46 @@ impl Link {
             .set_max_delay(RETRY_DELAY_MAX)
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(Some(config.response_timeout));
-        let connection = ConnectionManager::new_lazy_with_config(client, settings)
+        let connection = ConnectionManager::new_lazy_with_config(client.clone(), settings.clone())
             .map_err(|error| L1Error(reason(&error)))?;
-        Ok(Self {
-            connection,
+        let shared = Shared {
+            client,
+            settings,
+            connection: Mutex::new((0, connection)),
             limit: config.connect_timeout + config.response_timeout,
-            state: Arc::new(State {
+            state: State {
                 known: AtomicU8::new(0),
                 up: metrics.dependency_up("redis"),
                 errors: errors(metrics),
-            }),
+            },
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
         })
     }
 
     pub(super) async fn ask<T: FromRedisValue>(&self, op: &str, command: &Cmd) -> Result<T, Failure> {
-        let mut connection = self.connection.clone();
-        self.bounded(op, async move { command.query_async(&mut connection).await })
-            .await
+        let (number, mut connection) = self.shared.connection().clone();
+        let asked = command.query_async(&mut connection);
+        self.shared.bounded(op, number, asked).await
     }
 
     pub(super) async fn run<T: FromRedisValue>(&self, op: &str, pipeline: &Pipeline) -> Result<T, Failure> {
-        let mut connection = self.connection.clone();
-        self.bounded(op, async move { pipeline.query_async(&mut connection).await })
-            .await
+        let (number, mut connection) = self.shared.connection().clone();
+        let asked = pipeline.query_async(&mut connection);
+        self.shared.bounded(op, number, asked).await
+    }
+}
+
+impl Shared {
+    fn connection(&self) -> MutexGuard<'_, (u64, ConnectionManager)> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn bounded<T>(
         &self,
         op: &str,
+        number: u64,
         asked: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, Failure> {
         let answer = match tokio::time::timeout(self.limit, asked).await {
@@ -93,8 +112,21 @@ impl Link {
             Ok(Err(error)) => Err(reason(&error)),
             Err(_) => Err("timeout".to_owned()),
         };
-        self.state.known(op, answer.as_ref().err().map(String::as_str));
-        answer.map_err(|_| Failure)
+        self.state
+            .known(op, answer.as_ref().err().map(String::as_str));
+        answer.map_err(|_| self.replace(number))
+    }
+
+    /// The manager reconnects when a connection is closed, but it goes on with one that has fallen silent, and it
+    /// gives its last failure to connect once more to the next command. A fresh one does neither.
+    fn replace(&self, number: u64) -> Failure {
+        let mut connection = self.connection();
+        if connection.0 == number
+            && let Ok(fresh) = ConnectionManager::new_lazy_with_config(self.client.clone(), self.settings.clone())
+        {
+            *connection = (number + 1, fresh);
+        }
+        Failure
     }
 }
 

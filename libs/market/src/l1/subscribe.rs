@@ -49,10 +49,9 @@ pub(super) struct Listener {
     client: Client,
     connect_timeout: Duration,
     heartbeat: Duration,
-    gauges: Gauges,
+    metrics: Metrics,
 }
 
-#[derive(Clone)]
 struct Gauges {
     live: IntGauge,
     last_heard: IntGauge,
@@ -74,17 +73,7 @@ impl Listener {
             client,
             connect_timeout: config.connect_timeout,
             heartbeat: config.heartbeat,
-            gauges: Gauges {
-                live: metrics.gauge(
-                    "snapshot_subscriber_live",
-                    "1 while this replica hears announcements of snapshots from Redis",
-                ),
-                last_heard: metrics.gauge(
-                    "snapshot_subscriber_last_message_timestamp_seconds",
-                    "When the subscriber last heard anything from Redis, an answered PING included; its start until then",
-                ),
-                errors: super::link::errors(metrics),
-            },
+            metrics: metrics.clone(),
         }
     }
 
@@ -95,7 +84,7 @@ impl Listener {
             missed: AtomicBool::new(false),
             last_heard: Mutex::new(Instant::now()),
             silence_max: self.heartbeat * 2,
-            gauges: self.gauges.clone(),
+            gauges: Gauges::new(&self.metrics),
         });
         shared.gauges.last_heard.set(Timestamp::now().as_second());
         let stop = shutdown.child_token();
@@ -117,6 +106,23 @@ impl Listener {
             shared,
             unread,
             _task: stop.drop_guard(),
+        }
+    }
+}
+
+impl Gauges {
+    /// Only whoever subscribes has them: elsewhere a 0 would mean nothing.
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            live: metrics.gauge(
+                "snapshot_subscriber_live",
+                "1 while this replica hears announcements of snapshots from Redis",
+            ),
+            last_heard: metrics.gauge(
+                "snapshot_subscriber_last_message_timestamp_seconds",
+                "When the subscriber last heard anything from Redis, an answered PING included; its start until then",
+            ),
+            errors: super::link::errors(metrics),
         }
     }
 }

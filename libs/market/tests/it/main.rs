@@ -5,4 +5,6 @@ mod buy;
 mod crawl;
 mod fixture;
 mod list;
+mod market;
 mod store;
+mod stored;

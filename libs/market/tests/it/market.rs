@@ -13,11 +13,12 @@ use fuse_market::{
     CrawlLimits, L1, Market, MarketParts, Pass, RefreshParts, Refresher, SnapshotStore, VendorClient, Wanted,
 };
 use fuse_platform::Metrics;
+use fuse_platform::config::{ConfigValue, HttpUrl, RedisConfig, Secret, VendorConfig};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use vendor_simulator::{Action, Latency, Operation, Rule, Simulator, SimulatorConfig};
 
-use crate::fixture::{redis_config, store_of, vendor_config};
+use crate::stored::{config, store_of};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const EARLY_PASS_EVERY: Duration = Duration::from_secs(2);
@@ -55,13 +56,27 @@ impl World {
     }
 
     fn vendor(&self, metrics: &Metrics) -> Result<VendorClient> {
-        let config = vendor_config(&self.simulator.vendor_url(), &SimulatorConfig::default().api_key)?;
+        let config = VendorConfig {
+            base_url: HttpUrl::from_text(&self.simulator.vendor_url()).map_err(anyhow::Error::msg)?,
+            api_key: Secret::from_text(&SimulatorConfig::default().api_key),
+            connect_timeout: Duration::from_secs(2),
+            page_timeout: Duration::from_secs(10),
+            buy_timeout: Duration::from_secs(10),
+            crawl_timeout: Duration::from_secs(20),
+            pool_idle_timeout: Duration::from_secs(4),
+        };
         Ok(VendorClient::new(&config, metrics)?)
     }
 
     fn l1(&self, metrics: &Metrics) -> Result<Option<L1>> {
         let Some(redis) = &self.redis else { return Ok(None) };
-        Ok(L1::new(&redis_config(&redis.url()), "test", metrics)?)
+        let redis_config = RedisConfig {
+            url: Some(Secret::from_text(redis.url())),
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(2),
+            heartbeat: Duration::from_millis(200),
+        };
+        Ok(L1::new(&redis_config, "test", metrics)?)
     }
 
     fn limits() -> CrawlLimits {
@@ -78,8 +93,8 @@ impl World {
         let stop = self.stop.child_token();
         let parts = MarketParts {
             vendor: self.vendor(&metrics)?,
-            store: store_of(&self.dynamodb, &metrics).await?,
-            pass_store: store_of(&self.dynamodb, &metrics).await?,
+            store: store_of(&config(self.dynamodb.address())?, &metrics).await?,
+            pass_store: store_of(&config(self.dynamodb.address())?, &metrics).await?,
             l1: self.l1(&metrics)?,
             limits: Self::limits(),
             interval: Duration::from_secs(300),
@@ -101,7 +116,7 @@ impl World {
         let metrics = Metrics::new();
         let parts = RefreshParts {
             vendor: self.vendor(&metrics)?,
-            store: store_of(&self.dynamodb, &metrics).await?,
+            store: store_of(&config(self.dynamodb.address())?, &metrics).await?,
             l1: self.l1(&metrics)?,
             limits: Self::limits(),
             tells_current: true,
