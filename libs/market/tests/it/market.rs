@@ -205,12 +205,13 @@ async fn a_cold_start_of_three_replicas_is_one_crawl_with_redis() -> Result<()> 
 async fn a_refresher_that_starts_with_cold_replicas_shares_their_crawl() -> Result<()> {
     let world = World::start(false)?;
     world.simulator.add_rule(slow_pages(100))?;
-    let replica = world.replica().await?;
-    let mut refresher = world.refresher().await?;
+    // As a refresher starts: what was crawled since is young enough.
     let wanted = Wanted {
         younger_than: Some(Timestamp::now()),
         wait: true,
     };
+    let replica = world.replica().await?;
+    let mut refresher = world.refresher().await?;
     let pass = refresher.pass(wanted, &world.stop).await.expect("nobody stops it");
     assert!(pass.succeeded(), "{pass:?}");
     assert!(replica.market.current_or_wait().await.is_some());
