@@ -42,6 +42,7 @@ pub(super) fn merge(
         return Err(CrawlError::Empty);
     }
     let snapshot = Snapshot::new(Uuid::now_v7(), now, quotes);
+    super::shrunk::check(&snapshot, previous)?;
     Ok(Crawl {
         snapshot,
         quarantined,
