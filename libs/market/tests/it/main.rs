@@ -4,5 +4,6 @@
 mod buy;
 mod crawl;
 mod fixture;
+mod hostile;
 mod list;
 mod store;
