@@ -35,6 +35,9 @@ pub struct SimulatorConfig {
     pub epoch: Timestamp,
     /// Advance the price clock by itself this often; `None`: by command only.
     pub auto_tick: Option<Duration>,
+    /// `lastUpdated` is real time instead of virtual: ticks by themselves fall on the whole multiples of `auto_tick` (of 5 minutes
+    /// without it) since 1970, those by command are as old as the command, and no item is ever ahead of the clock. `epoch` is not used.
+    pub wall_clock: bool,
     pub band: BandMode,
     /// Prices by tick for some symbols (the last one stays); other symbols follow the seed.
     pub listed: BTreeMap<String, Vec<Decimal>>,
@@ -52,6 +55,7 @@ impl Default for SimulatorConfig {
             api_key: "simulator-key".to_owned(),
             epoch: "2026-01-05T14:30:00Z".parse().expect("a constant in RFC 3339"),
             auto_tick: None,
+            wall_clock: false,
             band: BandMode::Exact,
             listed: BTreeMap::new(),
         }

@@ -52,6 +52,10 @@ pub struct ListCounters {
     pub answered: u64,
     /// Answers that a fault cut, kept back or replaced.
     pub faulted: u64,
+    /// Good pages whose items or paging a rule changed.
+    pub shaped: u64,
+    /// Items that rules changed or left out; one that two rules changed counts twice.
+    pub items_spoilt: u64,
 }
 
 /// All counters of `GET /control/state`.

@@ -11,6 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use vendor_simulator::{BandMode, Simulator, SimulatorConfig, TICK_SECS};
 
 /// A stock vendor with faults on demand; `GET /control/state` on the control port tells what happened.
+///
+/// Faults are rules: `POST /control/rules` takes one or a list, `DELETE` removes them. Which there are stands in the README.
 #[derive(Parser)]
 #[command(name = "vendor-simulator", version)]
 struct Options {
@@ -22,7 +24,7 @@ struct Options {
     control_listen: SocketAddr,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Number of stocks
+    /// Number of stocks, made from the seed
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     symbols: u32,
     /// Items on a page
@@ -37,6 +39,10 @@ struct Options {
     /// Advance the price clock every so many seconds; 0: by command only
     #[arg(long, default_value_t = 0)]
     auto_tick_secs: u64,
+    /// `lastUpdated` is real time: ticks by themselves fall on whole multiples of --auto-tick-secs, those by command are as old as the command;
+    /// without this flag each tick is 5 virtual minutes after the one before, however often it comes
+    #[arg(long)]
+    wall_clock: bool,
     /// How the 2 % rule is computed
     #[arg(long, value_enum, default_value_t = Band::Exact)]
     band: Band,
@@ -73,6 +79,7 @@ fn run(options: Options) -> Result<()> {
         api_key: options.api_key,
         epoch: epoch(&options.epoch)?,
         auto_tick: (options.auto_tick_secs > 0).then(|| Duration::from_secs(options.auto_tick_secs)),
+        wall_clock: options.wall_clock,
         band: match options.band {
             Band::Exact => BandMode::Exact,
             Band::Doubles => BandMode::Doubles,
@@ -100,7 +107,7 @@ fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// The one place that looks at the wall clock: at the start, and only when asked to.
+/// Looks at the wall clock at the start, and only when asked to.
 fn epoch(text: &str) -> Result<Timestamp> {
     if text == "now" {
         let second = Timestamp::now().as_second();

@@ -10,10 +10,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt as _};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,19 +19,17 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::body::Bulk;
 use crate::rules::Operation;
+use crate::send::{AnswerBody, bulk_body, half_body, slow_body};
 use crate::vendor::{Delivery, Plan, Request, Vendor};
 use crate::wire::Answer;
 
 /// Bytes of a request's body that are read.
 const REQUEST_BODY_MAX: usize = 64 * 1024;
-/// Time for hyper to send the first half of a body that is then cut.
-const HALF_BODY_FLUSH: Duration = Duration::from_millis(50);
 const BACKLOG: u32 = 1024;
 const BIND_TRIES: u32 = 200;
 const BIND_EVERY: Duration = Duration::from_millis(20);
-
-type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Whether connections are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +184,7 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>, closed: Cancel
 }
 
 /// Counts a request as in flight while it lives.
-struct InFlight(Arc<Shared>);
+pub(crate) struct InFlight(Arc<Shared>);
 
 impl InFlight {
     fn new(shared: Arc<Shared>) -> Self {
@@ -198,6 +194,11 @@ impl InFlight {
             counters.peak_concurrency = counters.peak_concurrency.max(counters.in_flight);
         }
         Self(shared)
+    }
+
+    /// The whole answer went to the transport.
+    pub(crate) fn note_answered(&self, operation: Option<Operation>) {
+        self.0.vendor().note_answered(operation);
     }
 }
 
@@ -246,6 +247,7 @@ async fn answer(
             Ok(response(&answer, body))
         }
         Delivery::CutMidBody(answer) => Ok(response(&answer, half_body(&answer.body))),
+        Delivery::Bulk(bulk) => Ok(bulk_response(bulk, operation, in_flight)),
         Delivery::Reset => {
             reset.store(true, Ordering::Relaxed);
             Err(io::ErrorKind::ConnectionReset.into())
@@ -259,47 +261,37 @@ fn never(error: Infallible) -> io::Error {
 }
 
 fn response(answer: &Answer, body: AnswerBody) -> http::Response<AnswerBody> {
-    let mut response = http::Response::builder()
-        .status(answer.status)
-        .header("content-length", answer.body.len());
-    for (name, value) in &answer.headers {
+    let length = answer.body.len() as u64;
+    respond(answer.status, &answer.headers, Some(length), body)
+}
+
+fn bulk_response(
+    bulk: Bulk,
+    operation: Option<Operation>,
+    in_flight: InFlight,
+) -> http::Response<AnswerBody> {
+    let (status, headers) = (bulk.status, bulk.headers.clone());
+    let length = bulk.announced.then(|| bulk.length());
+    respond(status, &headers, length, bulk_body(bulk, operation, in_flight))
+}
+
+/// Without a length the body goes in chunks.
+fn respond(
+    status: u16,
+    headers: &[(&'static str, String)],
+    length: Option<u64>,
+    body: AnswerBody,
+) -> http::Response<AnswerBody> {
+    let mut response = http::Response::builder().status(status);
+    if let Some(length) = length {
+        response = response.header("content-length", length);
+    }
+    for (name, value) in headers {
         response = response.header(*name, value);
     }
     response
         .body(body)
         .expect("status and headers were checked when the rule was added")
-}
-
-/// Sends byte after byte; counts as answered after the last.
-fn slow_body(
-    bytes: Bytes,
-    byte_every: Duration,
-    operation: Option<Operation>,
-    in_flight: InFlight,
-) -> AnswerBody {
-    let bytes_left = (bytes, in_flight);
-    let frames = stream::unfold(bytes_left, move |(mut left, in_flight)| async move {
-        if left.is_empty() {
-            return None;
-        }
-        tokio::time::sleep(byte_every).await;
-        let byte = left.split_to(1);
-        if left.is_empty() {
-            in_flight.0.vendor().note_answered(operation);
-        }
-        Some((Ok(Frame::data(byte)), (left, in_flight)))
-    });
-    StreamBody::new(frames).boxed_unsync()
-}
-
-fn half_body(bytes: &Bytes) -> AnswerBody {
-    let half = bytes.slice(..bytes.len() / 2);
-    let first = stream::once(async move { Ok(Frame::data(half)) });
-    let cut = stream::once(async {
-        tokio::time::sleep(HALF_BODY_FLUSH).await;
-        Err(io::ErrorKind::ConnectionAborted.into())
-    });
-    StreamBody::new(first.chain(cut)).boxed_unsync()
 }
 
 /// A connection that ends with a TCP reset when told so.

@@ -5,15 +5,18 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rust_decimal::Decimal;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use crate::action::Action;
+use crate::clock::Boundaries;
 use crate::config::SimulatorConfig;
 use crate::control;
 use crate::counters::{Counters, Executed};
-use crate::rules::{Action, Rule, RuleError, check};
+use crate::rules::{Rule, RuleError, check};
 use crate::server::{Gate, Shared, serve};
 use crate::vendor::Vendor;
 
@@ -50,7 +53,7 @@ impl Simulator {
         let control_listener = bind(config.control_listen)?;
         let vendor_address = vendor_listener.local_addr()?;
         let control_address = control_listener.local_addr()?;
-        let auto_tick = config.auto_tick;
+        let (auto_tick, wall_clock) = (config.auto_tick, config.wall_clock);
         let shared = Arc::new(Shared::new(Vendor::new(config)));
         let stop = CancellationToken::new();
         let (open, listeners) = mpsc::channel();
@@ -79,7 +82,12 @@ impl Simulator {
             }
         });
         if let Some(every) = auto_tick {
-            runtime.spawn(tick_by_itself(Arc::clone(&shared), every, stop.clone()));
+            let (shared, stop) = (Arc::clone(&shared), stop.clone());
+            if wall_clock {
+                runtime.spawn(tick_by_the_wall_clock(shared, every, stop));
+            } else {
+                runtime.spawn(tick_by_itself(shared, every, stop));
+            }
         }
         drop(_entered);
         Ok(Self {
@@ -232,5 +240,22 @@ async fn tick_by_itself(shared: Arc<Shared>, every: Duration, stop: Cancellation
                 shared.vendor().tick(1);
             }
         }
+    }
+}
+
+async fn tick_by_the_wall_clock(shared: Arc<Shared>, every: Duration, stop: CancellationToken) {
+    let boundaries = Boundaries::new(every);
+    let (mut boundary, mut wait) = boundaries.next(Timestamp::now());
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        let now = Timestamp::now();
+        // Timers and clocks differ by a little; too early, and the boundary is still to come.
+        if boundaries.last(now) >= boundary {
+            shared.vendor().tick_at(boundaries.last(now));
+        }
+        (boundary, wait) = boundaries.next(now);
     }
 }

@@ -9,6 +9,9 @@ use crate::seed::{below, draw};
 /// Virtual seconds from one price change to the next.
 pub const TICK_SECS: i64 = 300;
 
+/// An item's `lastUpdated` lies less than this after its tick, in milliseconds.
+pub(crate) const LAG_MS_MAX: i64 = 900;
+
 /// Ticks between two knots of the slow part of a walk.
 const KNOT_TICKS: i64 = 24;
 /// How far the slow part wanders from the base, in basis points: at most 1.25 % per tick.
@@ -165,7 +168,12 @@ impl Stocks {
     }
 
     pub(crate) fn get(&self, symbol: &str) -> Option<&Stock> {
-        self.by_symbol.get(symbol).map(|&index| &self.stocks[index])
+        self.position(symbol).map(|index| &self.stocks[index])
+    }
+
+    /// Its place in the vendor's order.
+    pub(crate) fn position(&self, symbol: &str) -> Option<usize> {
+        self.by_symbol.get(symbol).copied()
     }
 
     /// From now on this symbol follows the list by tick; false when there is no such symbol or no price.
@@ -200,9 +208,9 @@ impl Stocks {
         let lag = below(
             self.seed,
             &[b"lag", stock.symbol.as_bytes(), &tick.to_le_bytes()],
-            900,
+            LAG_MS_MAX.unsigned_abs(),
         );
-        i64::try_from(lag).expect("below 900")
+        i64::try_from(lag).expect("below the maximum")
     }
 }
 

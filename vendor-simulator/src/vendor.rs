@@ -3,17 +3,21 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use rust_decimal::Decimal;
 use serde::Serialize;
 
+use crate::action::Action;
+use crate::body::{self, Bulk};
+use crate::book::{RuleBook, RuleState, Seen};
 use crate::clock::Clock;
-use crate::config::{BandMode, SimulatorConfig};
+use crate::config::SimulatorConfig;
 use crate::counters::{Counters, Executed};
 use crate::paging::Pages;
-use crate::rules::{Action, Operation, Rule, RuleBook, RuleState, Seen};
-use crate::stocks::Stocks;
-use crate::wire::{self, Answer, Item};
+use crate::rules::{Operation, Rule};
+use crate::stocks::{Stocks, TICK_SECS};
+use crate::wire::Answer;
 
 /// A request as the transport read it.
 pub(crate) struct Request<'a> {
@@ -33,6 +37,8 @@ pub(crate) enum Delivery {
     Slow(Answer, Duration),
     /// Half of the body, then the end.
     CutMidBody(Answer),
+    /// Too large to hold.
+    Bulk(Bulk),
     Reset,
     Never,
 }
@@ -50,20 +56,23 @@ pub(crate) struct State {
     #[serde(flatten)]
     pub(crate) counters: Counters,
     pub(crate) tick: i64,
+    /// When it began, in the items' time.
+    pub(crate) tick_at: String,
     pub(crate) seed: u64,
     pub(crate) symbols: usize,
+    pub(crate) pages: usize,
     pub(crate) rules: Vec<RuleState>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Vendor {
-    config: SimulatorConfig,
-    stocks: Stocks,
-    pages: Pages,
-    clock: Clock,
+    pub(crate) config: SimulatorConfig,
+    pub(crate) stocks: Stocks,
+    pub(crate) pages: Pages,
+    pub(crate) clock: Clock,
     rules: RuleBook,
     pub(crate) counters: Counters,
-    executed: Vec<Executed>,
+    pub(crate) executed: Vec<Executed>,
 }
 
 enum Route {
@@ -79,8 +88,13 @@ impl Vendor {
         let pages = Pages::new(config.seed, all.len(), config.page_size, |index| {
             all[index].symbol.clone()
         });
+        let clock = if config.wall_clock {
+            Clock::on_the_wall(wall_tick(&config), Timestamp::now())
+        } else {
+            Clock::new(config.epoch)
+        };
         Self {
-            clock: Clock::new(config.epoch),
+            clock,
             rules: RuleBook::new(config.seed),
             stocks,
             pages,
@@ -98,8 +112,13 @@ impl Vendor {
     }
 
     pub(crate) fn tick(&mut self, by: u32) -> i64 {
-        self.clock.advance(by);
+        self.clock.advance(by, Timestamp::now);
         self.clock.tick()
+    }
+
+    /// The next tick, which began at this boundary of the real clock.
+    pub(crate) fn tick_at(&mut self, boundary: Timestamp) {
+        self.clock.advance_to(boundary);
     }
 
     pub(crate) fn rules(&mut self) -> &mut RuleBook {
@@ -131,8 +150,10 @@ impl Vendor {
         State {
             counters: self.counters.clone(),
             tick: self.clock.tick(),
+            tick_at: self.clock.last_updated(0, 0),
             seed: self.config.seed,
             symbols: self.stocks.all().len(),
+            pages: self.pages.count(),
             rules: self.rules.states(),
         }
     }
@@ -157,136 +178,31 @@ impl Vendor {
         };
         let content = [request.path, "?", request.query, "\n"].concat().into_bytes();
         let content = [content.as_slice(), request.body].concat();
-        let fired = self.rules.decide(&Seen {
+        let range = page.map(|number| self.pages.items(number, 1)).unwrap_or_default();
+        let stocks = &self.stocks;
+        let mut fired = self.rules.decide(&Seen {
             operation,
             symbol,
             page,
+            lists: &|symbol| stocks.position(symbol).is_some_and(|at| range.contains(&at)),
             content: &content,
         });
-        self.clock.advance(fired.ticks_before);
+        let (delay, ticks_after) = (fired.delay, std::mem::take(&mut fired.ticks_after));
+        self.tick(fired.ticks_before);
         let delivery = match &route {
-            Route::List(token) => self.list(token.as_deref(), request, fired.fault),
-            Route::Buy(symbol) => self.buy(symbol, request, fired.fault),
+            Route::List(token) => self.list(token.as_deref(), request, fired),
+            Route::Buy(symbol) => self.buy(symbol, request, fired),
             Route::Unknown => Delivery::Full(not_found()),
         };
-        self.clock.advance(fired.ticks_after);
+        self.tick(ticks_after);
         Plan {
             operation: Some(operation),
-            delay: fired.delay,
+            delay,
             delivery,
         }
     }
 
-    fn list(&mut self, token: Option<&str>, request: &Request<'_>, fault: Option<Action>) -> Delivery {
-        self.counters.lists.received += 1;
-        let Some(fault) = fault else {
-            return Delivery::Full(self.list_page(token, request));
-        };
-        self.counters.lists.faulted += 1;
-        let answer = self.list_page(token, request);
-        apply(fault, answer)
-    }
-
-    fn list_page(&mut self, token: Option<&str>, request: &Request<'_>) -> Answer {
-        if !self.key_is_good(request) {
-            return forbidden();
-        }
-        let Some(page) = self.pages.page(token) else {
-            self.counters.lists.bad_tokens += 1;
-            return Answer::error(400, "Invalid nextToken");
-        };
-        self.counters.lists.pages += 1;
-        let tick = self.clock.tick();
-        let items: Vec<Item<'_>> = self.stocks.all()[page.items]
-            .iter()
-            .map(|stock| {
-                let price = self.stocks.price(stock, tick);
-                Item {
-                    symbol: &stock.symbol,
-                    name: &stock.name,
-                    sector: &stock.sector,
-                    price,
-                    change: price - self.stocks.price(stock, tick - 1),
-                    last_updated: self.clock.last_updated(self.stocks.update_lag_ms(stock, tick)),
-                }
-            })
-            .collect();
-        wire::page(&items, page.next_token)
-    }
-
-    fn buy(&mut self, symbol: &str, request: &Request<'_>, fault: Option<Action>) -> Delivery {
-        self.counters.buys.received += 1;
-        let before_execution = matches!(
-            &fault,
-            Some(
-                Action::Reset { executed: false }
-                    | Action::NeverAnswer { executed: false }
-                    | Action::CloseMidBody { executed: false }
-                    | Action::Status { executed: false, .. }
-                    | Action::Envelope { executed: false, .. }
-            )
-        );
-        let (answer, executed) = if before_execution {
-            self.counters.buys.not_executed_by_fault += 1;
-            (Answer::error(500, "Internal server error"), false)
-        } else {
-            self.judge(symbol, request)
-        };
-        let Some(fault) = fault else {
-            return Delivery::Full(answer);
-        };
-        let delivery = apply(fault, answer);
-        if matches!(
-            delivery,
-            Delivery::Reset | Delivery::Never | Delivery::CutMidBody(_)
-        ) {
-            if executed {
-                self.counters.buys.cut_after_execution += 1;
-            } else {
-                self.counters.buys.cut_before_execution += 1;
-            }
-        }
-        delivery
-    }
-
-    /// Executes or refuses a buy; the only place that does. Returns the answer and whether it was executed.
-    fn judge(&mut self, symbol: &str, request: &Request<'_>) -> (Answer, bool) {
-        let mut refuse = |reason: &str, answer: Answer| {
-            *self.counters.buys.refused.entry(reason.to_owned()).or_default() += 1;
-            (answer, false)
-        };
-        if request.api_key != Some(self.config.api_key.as_bytes()) {
-            self.counters.bad_keys += 1;
-            return refuse("forbidden", forbidden());
-        }
-        let Ok((price, quantity)) = wire::parse_buy(request.body) else {
-            return refuse("invalid_body", Answer::error(400, "Invalid request body"));
-        };
-        let Some(stock) = self.stocks.get(symbol) else {
-            return refuse("unknown_symbol", Answer::error(404, "Stock not found"));
-        };
-        let Some(price) = price else {
-            return refuse("invalid_price", Answer::error(400, "Invalid price"));
-        };
-        let Some(quantity) = quantity else {
-            return refuse("invalid_quantity", Answer::error(400, "Invalid quantity"));
-        };
-        let current = self.stocks.price(stock, self.clock.tick());
-        if !within_band(self.config.band, current, &price) {
-            return refuse("price_out_of_band", Answer::error(400, "Price validation failed"));
-        }
-        self.counters.buys.executed += 1;
-        let answer = wire::bought(symbol, &price, &quantity);
-        self.executed.push(Executed {
-            symbol: symbol.to_owned(),
-            price: price.text,
-            quantity: quantity.text,
-            tick: self.clock.tick(),
-        });
-        (answer, true)
-    }
-
-    fn key_is_good(&mut self, request: &Request<'_>) -> bool {
+    pub(crate) fn key_is_good(&mut self, request: &Request<'_>) -> bool {
         let good = request.api_key == Some(self.config.api_key.as_bytes());
         if !good {
             self.counters.bad_keys += 1;
@@ -304,35 +220,27 @@ impl Vendor {
     }
 }
 
+/// The interval of a clock on the wall, also when it ticks by command only.
+fn wall_tick(config: &SimulatorConfig) -> Duration {
+    let usual = Duration::from_secs(TICK_SECS.unsigned_abs());
+    config.auto_tick.unwrap_or(usual)
+}
+
 fn not_found() -> Answer {
     Answer::error(404, "Not found")
 }
 
-fn forbidden() -> Answer {
+pub(crate) fn forbidden() -> Answer {
     Answer::message_only(403, "Forbidden")
 }
 
-/// More than 2 % off fails; exactly 2 % passes. Numbers too large to compare exactly are refused.
-fn within_band(mode: BandMode, current: Decimal, offer: &wire::Number) -> bool {
-    match mode {
-        BandMode::Exact => offer
-            .value
-            .checked_sub(current)
-            .and_then(|off| off.abs().checked_mul(Decimal::from(50)))
-            .is_some_and(|off| off <= current),
-        BandMode::Doubles => {
-            let current: f64 = current.to_string().parse().unwrap_or(f64::NAN);
-            (offer.double() - current).abs() <= current * 0.02
-        }
-    }
-}
-
-fn apply(fault: Action, answer: Answer) -> Delivery {
+pub(crate) fn apply(fault: Action, answer: Answer, operation: Operation) -> Delivery {
     match fault {
         Action::Reset { .. } => Delivery::Reset,
         Action::NeverAnswer { .. } => Delivery::Never,
         Action::SlowBody { byte_every_ms } => Delivery::Slow(answer, Duration::from_millis(byte_every_ms)),
         Action::CloseMidBody { .. } => Delivery::CutMidBody(answer),
+        Action::Body { fault, .. } => body::spoil(&fault, answer, operation),
         Action::Status {
             status,
             body,
@@ -346,8 +254,14 @@ fn apply(fault: Action, answer: Answer) -> Delivery {
             location.as_deref(),
         )),
         Action::Envelope { status, .. } => Delivery::Full(Answer::envelope(200, status, "Request failed")),
-        // Modifiers and the gate never arrive here: the rule book keeps them apart.
-        Action::Latency(_) | Action::Tick { .. } | Action::RefuseConnect { .. } => Delivery::Full(answer),
+        // What adds up, and the gate, never arrive here: the rule book keeps them apart.
+        Action::Latency(_)
+        | Action::Tick { .. }
+        | Action::Item { .. }
+        | Action::Paging { .. }
+        | Action::BuyAnswer { .. }
+        | Action::StrictEdge
+        | Action::RefuseConnect { .. } => Delivery::Full(answer),
     }
 }
 

@@ -5,9 +5,14 @@ use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::rules::Body;
+use crate::action::Body;
+use crate::fault::BuyFault;
+use crate::items::Item;
 
 const JSON: &str = "application/json";
+
+/// A usual item, for the page's first allocation.
+const ITEM_BYTES: usize = 192;
 
 /// A complete answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +29,11 @@ impl Answer {
             headers: vec![("content-type", JSON.to_owned())],
             body: Bytes::from(body),
         }
+    }
+
+    pub(crate) fn set_header(&mut self, name: &'static str, value: &str) {
+        self.headers.retain(|(other, _)| *other != name);
+        self.headers.push((name, value.to_owned()));
     }
 
     pub(crate) fn envelope(http_status: u16, status: u16, message: &str) -> Self {
@@ -85,41 +95,34 @@ pub(crate) fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// One item of a list page.
-pub(crate) struct Item<'a> {
-    pub(crate) symbol: &'a str,
-    pub(crate) name: &'a str,
-    pub(crate) sector: &'a str,
-    pub(crate) price: Decimal,
-    pub(crate) change: Decimal,
-    pub(crate) last_updated: String,
+/// The token of a page.
+#[derive(Debug)]
+pub(crate) enum NextToken {
+    Absent,
+    Null,
+    Text(String),
 }
 
-pub(crate) fn page(items: &[Item<'_>], next_token: Option<&str>) -> Answer {
-    let items: Vec<String> = items
-        .iter()
-        .map(|item| {
-            format!(
-                "{{\"symbol\":{},\"name\":{},\"sector\":{},\"price\":{},\"change\":{},\"lastUpdated\":{}}}",
-                json_string(item.symbol),
-                json_string(item.name),
-                json_string(item.sector),
-                item.price.normalize(),
-                item.change.normalize(),
-                json_string(&item.last_updated),
-            )
-        })
-        .collect();
-    let token = next_token.map_or_else(String::new, |token| {
-        format!(",\"nextToken\":{}", json_string(token))
-    });
-    Answer::json(
-        200,
-        format!(
-            "{{\"status\":200,\"data\":{{\"items\":[{}]{token}}}}}",
-            items.join(",")
-        ),
-    )
+pub(crate) fn page(items: &[Item], next_token: &NextToken) -> Answer {
+    let mut text = String::with_capacity(80 + items.len() * ITEM_BYTES);
+    text.push_str("{\"status\":200,\"data\":{\"items\":[");
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        item.write(&mut text);
+    }
+    text.push(']');
+    match next_token {
+        NextToken::Absent => {}
+        NextToken::Null => text.push_str(",\"nextToken\":null"),
+        NextToken::Text(token) => {
+            text.push_str(",\"nextToken\":");
+            text.push_str(&json_string(token));
+        }
+    }
+    text.push_str("}}");
+    Answer::json(200, text)
 }
 
 /// A JSON number of a buy: its text as it came, and its exact value.
@@ -165,16 +168,25 @@ pub(crate) fn parse_buy(body: &[u8]) -> Result<(Option<Number>, Option<Number>),
     Ok((Number::positive(body.price), Number::positive(body.quantity)))
 }
 
-/// The success answer. `total` comes from double maths, as it probably does at the vendor: 0.2475 * 3 gives 0.7424999999999999.
-pub(crate) fn bought(symbol: &str, price: &Number, quantity: &Number) -> Answer {
-    let total = price.double() * quantity.double();
+/// The success answer, or what a fault makes of it. `total` comes from double maths, as it probably does at the vendor: 0.2475 * 3
+/// gives 0.7424999999999999.
+pub(crate) fn bought(symbol: &str, price: &Number, quantity: &Number, fault: Option<BuyFault>) -> Answer {
+    let mut total = price.double() * quantity.double();
+    let (mut price, mut quantity) = (price.value, quantity.value);
+    match fault {
+        Some(BuyFault::OtherQuantity) => quantity = quantity.saturating_add(Decimal::ONE),
+        Some(BuyFault::OtherPrice) => price = price.saturating_mul(Decimal::new(101, 2)),
+        Some(BuyFault::OtherTotal) => total *= 2.0,
+        // The caller names the other one.
+        Some(BuyFault::OtherSymbol) | None => {}
+    }
     Answer::json(
         200,
         format!(
             "{{\"status\":200,\"message\":\"Order placed successfully\",\"data\":{{\"order\":{{\"symbol\":{},\"quantity\":{},\"price\":{},\"total\":{total}}}}}}}",
             json_string(symbol),
-            quantity.value.normalize(),
-            price.value.normalize(),
+            quantity.normalize(),
+            price.normalize(),
         ),
     )
 }

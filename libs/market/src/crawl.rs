@@ -5,6 +5,7 @@
 //! older one; endless paging ends.
 
 mod merge;
+mod shrunk;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -108,6 +109,8 @@ pub enum CrawlError {
     TooMuch { what: &'static str, limit: usize },
     #[error("{bad} of {seen} items are bad, more than one in {ONE_BAD_OF}")]
     TooManyBad { bad: usize, seen: usize },
+    #[error("{missing} of {listed} stocks are not listed any more, more than one in {ONE_BAD_OF} at once")]
+    TooManyMissing { missing: usize, listed: usize },
     #[error("the vendor lists no stock at all")]
     Empty,
 }
@@ -120,6 +123,7 @@ pub const PASS_FAULTS: &[&str] = &[
     "too_many_items",
     "too_many_bytes",
     "too_many_bad_items",
+    "too_many_missing",
     "empty",
 ];
 
@@ -134,6 +138,7 @@ impl CrawlError {
             Self::TooMuch { what: "items", .. } => "too_many_items",
             Self::TooMuch { .. } => "too_many_bytes",
             Self::TooManyBad { .. } => "too_many_bad_items",
+            Self::TooManyMissing { .. } => "too_many_missing",
             Self::Empty => "empty",
         }
     }

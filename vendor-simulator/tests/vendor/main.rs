@@ -1,7 +1,14 @@
 //! The simulator through its two ports, as a plain client sees it.
 
+mod bodies;
+mod buys;
 mod determinism;
 mod faults;
+mod items;
+mod paging;
+mod process;
+mod scale;
+mod ticks;
 mod wire;
 
 use std::time::Duration;
@@ -39,6 +46,27 @@ impl Bench {
             .header("x-api-key", "simulator-key")
             .send()
             .await
+    }
+
+    /// One page by its token, as JSON.
+    async fn page(&self, token: Option<&str>) -> Result<Value> {
+        let query = token.map(|token| format!("?nextToken={}", encoded(token)));
+        let answer = self.list(query.as_deref().unwrap_or("")).await?;
+        anyhow::ensure!(answer.status() == 200, "{}", answer.status());
+        Ok(answer.json().await?)
+    }
+
+    /// All pages, up to so many, with the tokens that the vendor gives.
+    async fn crawl(&self, pages_max: usize) -> Result<Vec<Value>> {
+        let mut pages = vec![self.page(None).await?];
+        while pages.len() < pages_max {
+            let Some(token) = next_token(&pages[pages.len() - 1]) else {
+                break;
+            };
+            let token = token.to_owned();
+            pages.push(self.page(Some(&token)).await?);
+        }
+        Ok(pages)
     }
 
     async fn buy(&self, symbol: &str, body: &str) -> reqwest::Result<Response> {
@@ -81,4 +109,41 @@ impl Bench {
         anyhow::ensure!(status == 204, "{answer}");
         Ok(())
     }
+}
+
+/// Percent-encodes everything that is not a letter or digit.
+fn encoded(token: &str) -> String {
+    token
+        .bytes()
+        .map(|b| match b {
+            b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
+            b => format!("%{b:02X}"),
+        })
+        .collect()
+}
+
+/// `None` for absent, `null` and `""`.
+fn next_token(page: &Value) -> Option<&str> {
+    page["data"]["nextToken"]
+        .as_str()
+        .filter(|token| !token.is_empty())
+}
+
+fn items(pages: &[Value]) -> Vec<&Value> {
+    pages
+        .iter()
+        .filter_map(|page| page["data"]["items"].as_array())
+        .flatten()
+        .collect()
+}
+
+fn symbols(pages: &[Value]) -> Vec<&str> {
+    items(pages)
+        .iter()
+        .filter_map(|item| item["symbol"].as_str())
+        .collect()
+}
+
+fn item<'a>(pages: &'a [Value], symbol: &str) -> Option<&'a Value> {
+    items(pages).into_iter().find(|item| item["symbol"] == symbol)
 }

@@ -4,18 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use vendor_simulator::{BandMode, SimulatorConfig};
 
-use crate::Bench;
-
-/// Percent-encodes everything that is not a letter or digit.
-fn encoded(token: &str) -> String {
-    token
-        .bytes()
-        .map(|b| match b {
-            b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
-            b => format!("%{b:02X}"),
-        })
-        .collect()
-}
+use crate::{Bench, encoded};
 
 #[tokio::test]
 async fn a_crawl_gives_every_stock_once() -> Result<()> {

@@ -45,6 +45,7 @@ pub(super) fn merge(
     let (kept_count, unlisted_count) = (kept.len(), unlisted.len());
     quotes.extend(kept.into_iter().chain(unlisted));
     let snapshot = Snapshot::new(Uuid::now_v7(), now, quotes);
+    super::shrunk::check(&snapshot, previous)?;
     Ok(Crawl {
         snapshot,
         quarantined,

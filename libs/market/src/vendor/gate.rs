@@ -9,11 +9,22 @@ use jiff::Timestamp;
 
 use super::metrics::{Op, VendorMetrics};
 
-/// What one needed call adds to the budget, and what one retry takes: retries stay under 10 %.
+/// What one needed call adds to the budget, and what one retry takes: one retry for eleven calls, so that over a long
+/// run the first ten below fit into a tenth as well.
 const BUDGET_PER_CALL: u32 = 1;
-const BUDGET_PER_RETRY: u32 = 10;
+const BUDGET_PER_RETRY: u32 = 11;
 /// Ten retries may follow each other at once, as after a start.
-const BUDGET_MAX: u32 = 100;
+const BUDGET_MAX: u32 = 10 * BUDGET_PER_RETRY;
+/// A vendor that flaps for long is asked by probes at least a minute apart, so that the breaker moves at most twice a minute.
+const OPEN_FOR_MAX: Duration = Duration::from_secs(120);
+
+/// The breakers' policy, for lists and for buys.
+pub(super) fn policy() -> BreakerPolicy {
+    BreakerPolicy {
+        open_for_max: OPEN_FOR_MAX,
+        ..BreakerPolicy::default()
+    }
+}
 
 pub(super) struct Gate {
     op: Op,
@@ -49,10 +60,11 @@ impl Gate {
 
     /// Asks for one call. `Err` says after which time it makes sense to ask again.
     pub(super) fn enter(&self) -> Result<Call<'_>, Duration> {
-        let decision = self.step(|gate, breaker| {
-            let (next, decision) = breaker.on_permit(&gate.policy, Timestamp::now());
-            (next, decision)
-        });
+        self.enter_at(Timestamp::now())
+    }
+
+    fn enter_at(&self, now: Timestamp) -> Result<Call<'_>, Duration> {
+        let decision = self.step(|gate, breaker| breaker.on_permit(&gate.policy, now));
         match decision {
             Decision::Allow(permit) => Ok(Call {
                 gate: self,
@@ -113,11 +125,14 @@ pub(super) struct Call<'a> {
 
 impl Call<'_> {
     /// Reports whether the vendor did its work; a clear refusal is work done.
-    pub(super) fn ended(mut self, vendor_is_well: bool) {
+    pub(super) fn ended(self, vendor_is_well: bool) {
+        self.ended_at(vendor_is_well, Timestamp::now());
+    }
+
+    fn ended_at(mut self, vendor_is_well: bool, now: Timestamp) {
         self.gate.metrics.vendor_is(vendor_is_well);
         let Some(permit) = self.permit.take() else { return };
         self.gate.step(|gate, breaker| {
-            let now = Timestamp::now();
             let next = if vendor_is_well {
                 breaker.on_success(&gate.policy, permit, now)
             } else {
@@ -132,6 +147,133 @@ impl Drop for Call<'_> {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
             self.gate.step(|_, breaker| (breaker.on_abandoned(permit), ()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Hours with a flapping vendor (reliability test T02), by a clock that the test holds.
+
+    use fuse_platform::Metrics;
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    const START: &str = "2026-01-02T12:00:00Z";
+    const HOURS: i64 = 24;
+    const PAGES: u32 = 10;
+    const PAGE_ATTEMPTS_MAX: u32 = 4;
+
+    /// Whether a call fails that is made so many milliseconds after the start.
+    type Mood = fn(i64) -> bool;
+
+    fn every_other_call(_: i64) -> bool {
+        rand::random_range(0..2) == 0
+    }
+
+    fn ten_seconds_on_and_off(at_ms: i64) -> bool {
+        at_ms / 10_000 % 2 == 0
+    }
+
+    #[derive(Default)]
+    struct Run {
+        at_ms: i64,
+        needed: u64,
+        calls: u64,
+        /// Changes of the breaker's state.
+        moves: usize,
+    }
+
+    impl Run {
+        /// One call; `Err` when it is not allowed, with the wait.
+        fn call(&mut self, gate: &Gate, mood: Mood) -> Result<bool, Duration> {
+            let start: Timestamp = START.parse().expect("a time");
+            let now = start + SignedDuration::from_millis(self.at_ms);
+            let before = gate.breaker();
+            let call = gate.enter_at(now)?;
+            self.moved(before, gate.breaker());
+            self.calls += 1;
+            let before = gate.breaker();
+            let well = !mood(self.at_ms);
+            call.ended_at(well, now);
+            self.moved(before, gate.breaker());
+            Ok(well)
+        }
+
+        fn moved(&mut self, from: BreakerState, to: BreakerState) {
+            if from.as_str() != to.as_str() {
+                self.moves += 1;
+            }
+        }
+
+        /// A pass of the refresher: its pages, each tried again while the budget allows.
+        fn pass(&mut self, gate: &Gate, mood: Mood) -> Result<(), Duration> {
+            for _ in 0..PAGES {
+                self.needed += 1;
+                gate.pay_in();
+                for attempt in 1.. {
+                    let well = self.call(gate, mood)?;
+                    self.at_ms += 20;
+                    if well {
+                        break;
+                    }
+                    if attempt == PAGE_ATTEMPTS_MAX || !gate.take_retry() {
+                        return Err(Duration::ZERO);
+                    }
+                    self.at_ms += i64::from(rand::random_range(0..200 << attempt));
+                }
+            }
+            Ok(())
+        }
+
+        /// Two in each minute.
+        fn assert_few_moves(&self) {
+            let most = usize::try_from(2 * 60 * HOURS).expect("small");
+            assert!(self.moves <= most, "{} moves", self.moves);
+        }
+    }
+
+    fn gate(op: Op) -> Gate {
+        Gate::new(op, policy(), VendorMetrics::new(&Metrics::new()))
+    }
+
+    fn millis(duration: Duration) -> i64 {
+        i64::try_from(duration.as_millis()).expect("short")
+    }
+
+    #[test]
+    fn a_day_of_flapping_costs_a_tenth_more_list_calls_and_two_moves_a_minute_at_most() {
+        for mood in [every_other_call, ten_seconds_on_and_off] {
+            let (gate, mut run) = (gate(Op::List), Run::default());
+            while run.at_ms < HOURS * 3_600_000 {
+                // The refresher comes back sooner after a failure, and not before the breaker lets it.
+                run.at_ms += match run.pass(&gate, mood) {
+                    Ok(()) => 60_000 + rand::random_range(0..2_000),
+                    Err(wait) => millis(wait).max(rand::random_range(2_500..5_000)),
+                };
+            }
+            assert!(run.needed > 3_000, "{} calls needed", run.needed);
+            assert!(
+                10 * run.calls <= 11 * run.needed,
+                "{} of {}",
+                run.calls,
+                run.needed
+            );
+            run.assert_few_moves();
+        }
+    }
+
+    #[test]
+    fn a_day_of_flapping_moves_the_breaker_of_buys_twice_a_minute_at_most() {
+        for mood in [every_other_call, ten_seconds_on_and_off] {
+            let (gate, mut run) = (gate(Op::Buy), Run::default());
+            while run.at_ms < HOURS * 3_600_000 {
+                let _ = run.call(&gate, mood);
+                run.at_ms += 500;
+            }
+            assert!(run.moves > 0, "it was meant to open");
+            run.assert_few_moves();
         }
     }
 }

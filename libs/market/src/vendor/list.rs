@@ -2,8 +2,11 @@
 
 use std::time::Instant;
 
+use bytes::{Bytes, BytesMut};
+
 use super::body::{self, Body};
 use super::metrics::Op;
+use super::not_json::replace_no_numbers;
 use super::wire::{self, PageFault};
 use super::{PAGE_BYTES_MAX, VendorClient, VendorError, VendorPage, encoded, retry_after};
 
@@ -57,7 +60,7 @@ impl VendorClient {
         }
         let bytes = match body::read(response, PAGE_BYTES_MAX).await {
             Body::Complete(bytes) => bytes,
-            Body::Truncated => return Err(VendorError::Unreadable),
+            Body::Truncated | Body::Encoded => return Err(VendorError::Unreadable),
             Body::TooLarge => {
                 return Err(VendorError::TooLarge {
                     bytes_max: PAGE_BYTES_MAX,
@@ -65,11 +68,26 @@ impl VendorClient {
             }
             Body::TimedOut => return Err(VendorError::Timeout),
         };
-        wire::parse_page(&bytes).map_err(|fault| match fault {
+        parse(bytes).map_err(|fault| match fault {
             PageFault::Unreadable => VendorError::Unreadable,
             PageFault::EnvelopeStatus => VendorError::Envelope,
             PageFault::TokenTooLong => VendorError::TokenTooLong,
         })
+    }
+}
+
+/// A page that is no JSON because of a bare `NaN` is read all the same: only its item is bad.
+fn parse(body: Bytes) -> Result<VendorPage, PageFault> {
+    match wire::parse_page(&body) {
+        Err(PageFault::Unreadable) => {
+            let mut body = BytesMut::from(body);
+            if replace_no_numbers(&mut body) {
+                wire::parse_page(&body)
+            } else {
+                Err(PageFault::Unreadable)
+            }
+        }
+        parsed => parsed,
     }
 }
 

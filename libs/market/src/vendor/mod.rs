@@ -11,15 +11,17 @@ mod body;
 mod buy;
 mod error;
 mod gate;
+mod items;
 mod list;
 mod metrics;
+mod not_json;
 mod outcome;
 mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use fuse_domain::{BreakerPolicy, BreakerState};
+use fuse_domain::BreakerState;
 use fuse_platform::Metrics;
 use fuse_platform::config::{Secret, VendorConfig};
 use fuse_platform::http_client::{self, HttpClientConfig};
@@ -43,8 +45,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// A page ten times as large as a generous one; a longer body is an attack or a mistake.
-const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// As many items as a page may have at most, at two hundred bytes each; a longer body is an attack or a mistake.
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// An order's answer is a few hundred bytes.
 const BUY_BYTES_MAX: usize = 64 * 1024;
 /// Longer waits are not passed on: nobody means them.
@@ -98,7 +100,7 @@ impl VendorClient {
             pool_idle_timeout: Duration::ZERO,
             ..lists.clone()
         };
-        let gate = |op| Gate::new(op, BreakerPolicy::default(), metrics.clone());
+        let gate = |op| Gate::new(op, gate::policy(), metrics.clone());
         Ok(Self(Arc::new(Inner {
             base_url: config.base_url.as_str().to_owned(),
             api_key: config.api_key.clone(),

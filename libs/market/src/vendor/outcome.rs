@@ -93,7 +93,9 @@ fn judge_success(body: &Body, symbol: &Symbol, quantity: Quantity) -> Verdict {
     let bytes = match body {
         Body::Complete(bytes) => bytes,
         Body::TimedOut => return Verdict::unknown(Reason::VendorTimeout),
-        Body::Truncated | Body::TooLarge => return Verdict::unknown(Reason::VendorUnreadable),
+        Body::Truncated | Body::TooLarge | Body::Encoded => {
+            return Verdict::unknown(Reason::VendorUnreadable);
+        }
     };
     let order = match wire::parse_buy(bytes) {
         BuyBody::Order(order) => order,
@@ -117,7 +119,9 @@ fn judge_refusal(status: u16, body: &Body) -> Verdict {
     let bytes = match body {
         Body::Complete(bytes) => bytes,
         Body::TimedOut => return Verdict::unknown(Reason::VendorTimeout),
-        Body::Truncated | Body::TooLarge => return Verdict::unknown(Reason::VendorUnreadable),
+        Body::Truncated | Body::TooLarge | Body::Encoded => {
+            return Verdict::unknown(Reason::VendorUnreadable);
+        }
     };
     // A proxy's HTML page with status 404 says nothing about our order.
     if !wire::refusal_agrees(bytes, status) {

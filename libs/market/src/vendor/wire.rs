@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::items;
+
 /// Longest paging token that we follow; longer ones cannot be put into a URL safely.
 const TOKEN_BYTES_MAX: usize = 4_096;
 /// Names and sectors are untrusted text: what is longer is cut, it is only shown.
@@ -105,7 +107,7 @@ struct WirePage<'a> {
 
 #[derive(Deserialize)]
 struct WireData<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "items::at_most")]
     items: Vec<&'a RawValue>,
     #[serde(rename = "nextToken", default)]
     next_token: Option<String>,

@@ -4,6 +4,7 @@
 mod buy;
 mod crawl;
 mod fixture;
+mod hostile;
 mod list;
 mod market;
 mod store;
