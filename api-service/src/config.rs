@@ -5,8 +5,8 @@ use std::time::Duration;
 use fuse_domain::{Amount, OrderPolicy, Tolerance};
 use fuse_market::CrawlLimits;
 use fuse_platform::config::{
-    AdminConfig, AuthConfig, DatabaseConfig, DynamoDbConfig, HttpConfig, Reader, RefreshConfig, ReportConfig,
-    RedisConfig, Secret, VendorConfig,
+    AdminConfig, AuthConfig, DatabaseConfig, DynamoDbConfig, HttpConfig, Reader, RedisConfig, RefreshConfig,
+    ReportConfig, Secret, VendorConfig,
 };
 use http::HeaderValue;
 use secrecy::ExposeSecret as _;
@@ -60,6 +60,8 @@ pub struct ServeConfig {
     pub limits: Limits,
     /// Origins of browsers that may call.
     pub origins: Vec<HeaderValue>,
+    /// Most successful reads that are logged in a second.
+    pub read_sample_per_sec: u64,
     /// When reports are due.
     pub report_schedule: ReportSchedule,
 }
@@ -112,6 +114,12 @@ impl ServeConfig {
             ),
             limits: limits(reader),
             origins: origins(reader),
+            read_sample_per_sec: reader.number(
+                "log.read_sample_per_sec",
+                100,
+                1..=1_000_000,
+                "Successful reads that are logged in a second, at most; beyond it they are sampled, and the share is logged",
+            ),
             report_schedule: ReportSchedule {
                 time_zone: report.time_zone,
                 time: report.time,

@@ -14,4 +14,5 @@ mod probes;
 pub mod problem;
 pub mod routes;
 pub mod serve;
+pub mod shelf;
 pub mod state;

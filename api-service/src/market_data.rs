@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::response::{IntoResponse, Response};
 use fuse_domain::{Quote, Snapshot, SnapshotMeta};
-use http::{HeaderValue, header};
+use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::problem::{ApiError, Code, Problem};
+use crate::shelf::Shelf;
 use crate::state::AppState;
 
 /// Seconds that a client waits before it asks again for the first snapshot.
@@ -51,15 +51,36 @@ impl Freshness {
     /// What clients are told about a snapshot.
     #[must_use]
     pub fn describe(&self, meta: &SnapshotMeta, now: Timestamp) -> SnapshotInfo {
-        let age_seconds = age_secs(meta.taken_at, now);
+        let (age_seconds, stale) = self.age(meta, now);
         SnapshotInfo {
             id: meta.id,
             taken_at: meta.taken_at,
             next_tick_at: self.next_tick(meta.tick_at, now),
             age_seconds,
-            // A snapshot from the future has no age that could be trusted.
-            stale: age_seconds > self.stale_after_secs || is_ahead(meta.taken_at, now),
+            stale,
         }
+    }
+
+    /// Whole seconds since the crawl, and whether that is too many.
+    #[must_use]
+    pub fn age(&self, meta: &SnapshotMeta, now: Timestamp) -> (u64, bool) {
+        let age_seconds = age_secs(meta.taken_at, now);
+        // A snapshot from the future has no age that could be trusted.
+        let stale = age_seconds > self.stale_after_secs || is_ahead(meta.taken_at, now);
+        (age_seconds, stale)
+    }
+
+    /// How long a cache may use an answer from this snapshot: until the prices change next. Caches count from `takenAt`, because answers
+    /// carry `Age`. Whether an answer is for everybody is said by `Vary`: it names the key.
+    #[must_use]
+    pub fn cache_control(&self, meta: &SnapshotMeta, is_stale: bool) -> HeaderValue {
+        if is_stale {
+            return HeaderValue::from_static("no-cache");
+        }
+        // The tick that ends this snapshot, not the one after now: when the next snapshot is late, caches ask again.
+        let tick = self.next_tick(meta.tick_at, meta.taken_at);
+        let secs = age_secs(meta.taken_at, tick).min(self.tick_secs);
+        HeaderValue::from_str(&format!("public, max-age={secs}")).expect("words and digits are visible ASCII")
     }
 
     /// The first tick after `now` on the grid of `last_tick`.
@@ -83,31 +104,27 @@ pub fn age_secs(then: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(now.duration_since(then).as_secs()).unwrap_or(0)
 }
 
-/// The current snapshot; 503 with `Retry-After` when there is none yet.
-pub fn current(state: &AppState, now: Timestamp) -> Result<Arc<Snapshot>, ApiError> {
-    let snapshot = state.market.current();
-    record_read(state, snapshot.as_deref(), now);
-    snapshot.ok_or_else(|| no_market_data().into())
-}
-
-/// As [`current`], but the very first one is waited for while somebody crawls.
-pub async fn current_or_wait(state: &AppState, now: Timestamp) -> Result<Arc<Snapshot>, ApiError> {
-    let snapshot = state.market.current_or_wait().await;
-    record_read(state, snapshot.as_deref(), now);
-    snapshot.ok_or_else(|| no_market_data().into())
+/// The current snapshot as reads see it, after a wait for the first one where one is being made; 503 with `Retry-After` when there is
+/// none.
+pub async fn current(state: &AppState) -> Result<Arc<Shelf>, ApiError> {
+    let shelf = state.shelves.current_or_wait().await;
+    shelf.ok_or_else(|| {
+        state.metrics.snapshot_read(None, false);
+        no_market_data().into()
+    })
 }
 
 /// The current snapshot where an answer is possible without it.
 pub fn current_if_any(state: &AppState, now: Timestamp) -> Option<Arc<Snapshot>> {
-    let snapshot = state.market.current();
-    record_read(state, snapshot.as_deref(), now);
+    let snapshot = state.shelves.current().map(|shelf| Arc::clone(shelf.snapshot()));
+    let age = snapshot
+        .as_ref()
+        .map(|snapshot| state.freshness.age(&snapshot.meta, now));
+    let is_stale = age.is_some_and(|(_, is_stale)| is_stale);
+    state
+        .metrics
+        .snapshot_read(age.map(|(seconds, _)| seconds), is_stale);
     snapshot
-}
-
-fn record_read(state: &AppState, snapshot: Option<&Snapshot>, now: Timestamp) {
-    let age = snapshot.map(|snapshot| age_secs(snapshot.meta.taken_at, now));
-    let is_stale = age.is_some_and(|age| age > state.freshness.stale_after_secs);
-    state.metrics.snapshot_read(age, is_stale);
 }
 
 /// The 503 before the first complete crawl.
@@ -120,17 +137,13 @@ pub fn no_market_data() -> Problem {
     .retry_after(FIRST_SNAPSHOT_RETRY_SECS)
 }
 
-/// An answer with its age, in seconds, in the header `Age`.
-pub struct Aged<T>(pub u64, pub T);
-
-impl<T: IntoResponse> IntoResponse for Aged<T> {
-    fn into_response(self) -> Response {
-        let mut response = self.1.into_response();
-        response
-            .headers_mut()
-            .insert(header::AGE, HeaderValue::from(self.0));
-        response
-    }
+/// The 503 of what only the store of prices could answer, while it is away.
+#[must_use]
+pub fn price_store_unavailable() -> Problem {
+    Problem::new(
+        Code::PriceStoreUnavailable,
+        "The store of prices does not answer at the moment. Send the request again.",
+    )
 }
 
 /// One stock.
@@ -154,6 +167,10 @@ pub struct StockBody {
     /// When the price was fetched. Older than the snapshot when the vendor sent nonsense for this stock since.
     #[schema(value_type = String, format = DateTime)]
     pub as_of: Timestamp,
+    /// The price moved by at least the configured percentage (2 by default) since the snapshot before.
+    pub mover: bool,
+    /// Whether the vendor still lists it. If not, it is shown for a day with its last price, and cannot be bought.
+    pub listed: bool,
 }
 
 impl From<&Quote> for StockBody {
@@ -166,6 +183,8 @@ impl From<&Quote> for StockBody {
             change: quote.change.clone(),
             last_updated: quote.last_updated,
             as_of: quote.as_of,
+            mover: quote.mover,
+            listed: quote.listed,
         }
     }
 }

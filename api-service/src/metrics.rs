@@ -6,7 +6,7 @@ use std::time::Duration;
 use fuse_domain::{OrderStatus, Reason};
 use fuse_platform::metrics::{AGE_SECONDS, LATENCY_SECONDS};
 use http::StatusCode;
-use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGauge};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use crate::http::routes_and_methods;
 use crate::problem::Fault;
@@ -29,6 +29,8 @@ pub struct Metrics {
     /// Requests being answered now.
     pub http_in_flight: IntGauge,
     http_shed: IntCounterVec,
+    /// Successful reads that left no line in the log because there were too many.
+    pub http_unlogged: IntCounter,
     auth_failures: IntCounterVec,
     orders: IntCounterVec,
     order_duration: HistogramVec,
@@ -36,6 +38,7 @@ pub struct Metrics {
     pub settlements_waiting: IntGauge,
     snapshot_age: Histogram,
     snapshot_reads: IntCounterVec,
+    stock_pages: IntCounterVec,
     /// 1 when the last probe of PostgreSQL succeeded.
     pub postgres_up: IntGauge,
     /// 1 when the last probe of DynamoDB succeeded.
@@ -64,6 +67,10 @@ impl Metrics {
                 "http_shed_total",
                 "Requests refused because there were too many",
                 &[("reason", &["concurrency"])],
+            ),
+            http_unlogged: make.counter(
+                "http_requests_unlogged_total",
+                "Successful reads that left no log line because there were too many (log.read_sample_per_sec)",
             ),
             auth_failures: make.counter_vec(
                 "auth_failures_total",
@@ -95,6 +102,11 @@ impl Metrics {
                 "snapshot_reads_total",
                 "Reads of market data by layer and result",
                 &[("layer", &["l0"]), ("result", &["hit", "stale", "miss", "error"])],
+            ),
+            stock_pages: make.counter_vec(
+                "stock_pages_total",
+                "Pages of stocks: ready when asked for, made for the request, or prepared before it",
+                &[("result", &["made", "prepared", "ready"])],
             ),
             postgres_up: make.dependency_up("postgres"),
             dynamodb_up: make.dependency_up("dynamodb"),
@@ -159,6 +171,11 @@ impl Metrics {
         self.order_duration
             .with_label_values(&[phase])
             .observe(time.as_secs_f64());
+    }
+
+    /// A page of stocks was ready, made or prepared.
+    pub fn stock_page(&self, result: &'static str) {
+        self.stock_pages.with_label_values(&[result]).inc();
     }
 
     /// Market data was served at this age, or (`None`) there was none.

@@ -31,10 +31,12 @@ pub enum List {
     Portfolios,
     /// `/v1/api-keys`
     Keys,
+    /// `/v1/stocks/{symbol}/prices`
+    Prices,
 }
 
 /// What a walk selects; everything but the page size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FilterHash([u8; FILTER_BYTES]);
 
 impl FilterHash {
@@ -56,9 +58,16 @@ impl FilterHash {
         short.copy_from_slice(&hash.finalize()[..FILTER_BYTES]);
         Self(short)
     }
+
+    /// The hash itself.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
-/// Makes and opens tokens.
+/// Makes and opens tokens. Cheap to clone.
+#[derive(Clone)]
 pub struct PageTokens {
     mac: Hmac<Sha256>,
 }
@@ -82,6 +91,17 @@ impl PageTokens {
         mac.update(&bytes);
         bytes.extend_from_slice(&mac.finalize().into_bytes()[..SEAL_BYTES]);
         URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// A short text that stands for all `parts`, for an `ETag`: the pages that it tags hold tokens, so it depends on the key as they do.
+    #[must_use]
+    pub fn tag(&self, parts: &[&[u8]]) -> String {
+        let mut mac = self.mac.clone();
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..SEAL_BYTES])
     }
 
     /// The position in `token`. Fails with 400 when it was not made here, or for another filter.

@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::orders::{Backlog, OrderDesk};
 use crate::page_token::PageTokens;
 use crate::probes::Probes;
+use crate::shelf::Shelves;
 use crate::state::{AppState, Parts};
 
 /// Beyond the time that PostgreSQL gives a statement: the way there and the commit.
@@ -47,6 +48,7 @@ pub async fn serve(context: Context, config: ServeConfig) -> Result<(), BoxError
         .condition("market", "the snapshot store was not asked yet");
     let follower = market.clone();
     shutdown.spawn_vital("market", async move { follower.run().await });
+    shutdown.spawn_vital("shelves", state.shelves.clone().keep(shutdown.drain.clone()));
     tokio::spawn(async move {
         market.view().tried().await;
         asked.met();
@@ -84,21 +86,24 @@ fn state(
         metrics: Arc::clone(&metrics),
     };
     let bootstrap = config.bootstrap_admin_key.clone();
+    let tokens = page_tokens(config.page_token_key.as_ref().or(bootstrap.as_ref()));
     Ok(AppState::new(Parts {
         desk,
+        shelves: Shelves::new(market.clone(), tokens.clone(), Arc::clone(&metrics)),
         market,
         vendor,
-        tokens: page_tokens(config.page_token_key.as_ref().or(bootstrap.as_ref())),
+        tokens,
         keys: KeyRing::new(
             ledger.clone(),
             Arc::clone(&metrics),
-            bootstrap.map(BootstrapKey),
+            bootstrap.map(BootstrapKey::new),
             config.keys,
         ),
         ledger,
         limits: config.limits.clone(),
         freshness: config.freshness,
         report_schedule: config.report_schedule.clone(),
+        read_sample_per_sec: config.read_sample_per_sec,
         metrics,
         openapi: Bytes::from(http::openapi().to_json()?),
     }))
@@ -122,7 +127,7 @@ fn page_tokens(secret: Option<&Secret>) -> PageTokens {
 fn status(state: AppState) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
     move || {
         let now = jiff::Timestamp::now();
-        let snapshot = state.market.current();
+        let snapshot = state.shelves.current().map(|shelf| Arc::clone(shelf.snapshot()));
         let hearing = state.market.hearing();
         let breakers = state.vendor.breakers();
         json!({

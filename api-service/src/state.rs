@@ -15,6 +15,7 @@ use crate::market_data::Freshness;
 use crate::metrics::Metrics;
 use crate::orders::OrderDesk;
 use crate::page_token::PageTokens;
+use crate::shelf::Shelves;
 
 /// The parts of the service. Cheap to clone.
 #[derive(Clone)]
@@ -24,8 +25,10 @@ pub struct AppState(Arc<Parts>);
 pub struct Parts {
     /// PostgreSQL.
     pub ledger: Ledger,
-    /// The current snapshot and those before it.
+    /// The current snapshot and those before it; what was.
     pub market: Market,
+    /// The snapshots as reads see them.
+    pub shelves: Shelves,
     /// Read for its breakers only; buying goes through the desk.
     pub vendor: VendorClient,
     /// Takes orders.
@@ -40,6 +43,8 @@ pub struct Parts {
     pub freshness: Freshness,
     /// When reports are due.
     pub report_schedule: ReportSchedule,
+    /// How many successful reads are logged in a second, at most.
+    pub read_sample_per_sec: u64,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// The description of the interface, ready to send.

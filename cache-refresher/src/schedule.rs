@@ -106,7 +106,8 @@ impl Schedule {
                 return None;
             }
             return Some(Next {
-                wait: (LATE_TICK_RETRY * self.late).min(self.interval) + up_to(JITTER_MAX.min(self.interval / 20)),
+                wait: (LATE_TICK_RETRY * self.late).min(self.interval)
+                    + up_to(JITTER_MAX.min(self.interval / 20)),
                 younger_than: started_at,
             });
         }
@@ -170,7 +171,10 @@ mod tests {
         let mut schedule = Schedule::new(INTERVAL, at(0));
         for _ in 0..100 {
             let (wait, for_tick) = well(&mut schedule, Some(0), 40, 45);
-            assert!((262..=264).contains(&wait), "{wait}: tick at 300, pass at 302 to 304");
+            assert!(
+                (262..=264).contains(&wait),
+                "{wait}: tick at 300, pass at 302 to 304"
+            );
             assert_eq!(for_tick, 300);
         }
         let (wait, _) = well(&mut schedule, Some(300), 303, 310);

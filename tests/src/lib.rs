@@ -26,3 +26,4 @@ pub mod smtp;
 pub mod stack;
 pub mod tools;
 pub mod wait;
+pub mod walks;

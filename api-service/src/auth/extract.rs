@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::{HeaderMap, header};
 
 use super::Caller;
+use crate::http::RequestContext;
 use crate::problem::{ApiError, Code};
 use crate::state::AppState;
 
@@ -43,8 +44,8 @@ async fn authenticate(parts: &mut Parts, state: &AppState, scope: Scope) -> Resu
             .auth_failure(if is_missing { "missing" } else { "malformed" });
     })?;
     let caller = state.keys.caller(text, jiff::Timestamp::now()).await?;
-    if let Some(label) = parts.extensions.get::<super::LabelSlot>() {
-        label.set(&caller.label);
+    if let Some(context) = parts.extensions.get::<RequestContext>() {
+        context.set_caller(&caller.label);
     }
     if !caller.allows(scope) {
         state.metrics.auth_failure("scope");

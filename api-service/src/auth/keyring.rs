@@ -24,19 +24,44 @@ use crate::problem::{ApiError, Code};
 const RECORDS_MAX: usize = 10_000;
 
 /// The first admin key: from a mounted secret, never stored. It works while the database is away.
-pub struct BootstrapKey(pub Secret);
+pub struct BootstrapKey {
+    secret: Secret,
+    /// Hash of the text, and when it was read; `None` while the text could be guessed.
+    own: Mutex<Option<(Instant, Option<[u8; 32]>)>>,
+}
+
+/// How long the text of the secret is believed before its file is looked at again. No request should wait for a disk.
+const BOOTSTRAP_KEY_FRESH_FOR: Duration = Duration::from_secs(1);
 
 impl BootstrapKey {
-    /// Compares hashes in constant time; the text is read again when its file changed.
-    fn is(&self, text: &str) -> bool {
-        let own = self.0.reveal();
-        // The file may have been replaced since the start, by something that could be guessed.
-        if own.expose_secret().chars().count() < BOOTSTRAP_KEY_MIN_CHARS {
-            return false;
+    /// The key in this secret, whatever it says from time to time.
+    #[must_use]
+    pub fn new(secret: Secret) -> Self {
+        Self {
+            secret,
+            own: Mutex::default(),
         }
-        let own = Sha256::digest(own.expose_secret());
-        let given = Sha256::digest(text);
-        bool::from(own.as_slice().ct_eq(given.as_slice()))
+    }
+
+    /// Compares hashes in constant time.
+    fn is(&self, text: &str) -> bool {
+        let given: [u8; 32] = Sha256::digest(text).into();
+        self.own().is_some_and(|own| bool::from(own.ct_eq(&given)))
+    }
+
+    fn own(&self) -> Option<[u8; 32]> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((read, hash)) = *own
+            && read.elapsed() < BOOTSTRAP_KEY_FRESH_FOR
+        {
+            return hash;
+        }
+        let text = self.secret.reveal();
+        // The file may have been replaced since the start, by something that could be guessed.
+        let is_long = text.expose_secret().chars().count() >= BOOTSTRAP_KEY_MIN_CHARS;
+        let hash = is_long.then(|| Sha256::digest(text.expose_secret()).into());
+        *own = Some((Instant::now(), hash));
+        hash
     }
 }
 
@@ -56,9 +81,17 @@ pub struct KeyRingSettings {
 pub struct KeyRing {
     ledger: Ledger,
     metrics: Arc<Metrics>,
-    bootstrap: Option<BootstrapKey>,
+    bootstrap: Option<(BootstrapKey, Caller)>,
     settings: KeyRingSettings,
-    records: Mutex<HashMap<Uuid, (Instant, Arc<ApiKey>)>>,
+    records: Mutex<HashMap<Uuid, Record>>,
+}
+
+/// A key as the database said, and whom it stands for.
+#[derive(Clone)]
+struct Record {
+    confirmed: Instant,
+    key: Arc<ApiKey>,
+    caller: Caller,
 }
 
 impl KeyRing {
@@ -73,7 +106,7 @@ impl KeyRing {
         Self {
             ledger,
             metrics,
-            bootstrap,
+            bootstrap: bootstrap.map(|key| (key, bootstrap_caller())),
             settings,
             records: Mutex::default(),
         }
@@ -81,36 +114,32 @@ impl KeyRing {
 
     /// The caller behind a key. 401 when it opens nothing, 503 when that cannot be found out now.
     pub async fn caller(&self, text: &str, now: Timestamp) -> Result<Caller, ApiError> {
-        if self.bootstrap.as_ref().is_some_and(|key| key.is(text)) {
-            return Ok(Caller {
-                label: "bootstrap".to_owned(),
-                owner: Owner::Service,
-                scopes: Scope::ALL.into_iter().collect(),
-            });
+        if let Some((key, caller)) = &self.bootstrap
+            && key.is(text)
+        {
+            return Ok(caller.clone());
         }
         let presented = PresentedKey::parse(text).map_err(|error| self.malformed(error))?;
-        let key = self.record(presented.id).await?;
-        let Some(key) = key else {
+        let Some(record) = self.record(presented.id).await? else {
             return Err(self.refuse("unknown", Code::KeyInvalid, "This key is not known."));
         };
-        key.verify(&presented, now).map_err(|refused| match refused {
-            KeyRefused::Mismatch => self.refuse("mismatch", Code::KeyInvalid, "This key is not known."),
-            KeyRefused::Revoked => self.refuse(
-                "revoked",
-                Code::KeyRevoked,
-                "This key was revoked; use another one.",
-            ),
-            KeyRefused::Expired => self.refuse(
-                "expired",
-                Code::KeyExpired,
-                "This key has expired; use another one.",
-            ),
-        })?;
-        Ok(Caller {
-            label: key.id.to_string(),
-            owner: key.owner,
-            scopes: key.scopes.clone(),
-        })
+        record
+            .key
+            .verify(&presented, now)
+            .map_err(|refused| match refused {
+                KeyRefused::Mismatch => self.refuse("mismatch", Code::KeyInvalid, "This key is not known."),
+                KeyRefused::Revoked => self.refuse(
+                    "revoked",
+                    Code::KeyRevoked,
+                    "This key was revoked; use another one.",
+                ),
+                KeyRefused::Expired => self.refuse(
+                    "expired",
+                    Code::KeyExpired,
+                    "This key has expired; use another one.",
+                ),
+            })?;
+        Ok(record.caller)
     }
 
     /// Forgets a record, so that this replica honours a revocation at once.
@@ -133,12 +162,13 @@ impl KeyRing {
         ApiError::new(code, detail)
     }
 
-    async fn record(&self, id: Uuid) -> Result<Option<Arc<ApiKey>>, ApiError> {
+    async fn record(&self, id: Uuid) -> Result<Option<Record>, ApiError> {
         let known = self.records().get(&id).cloned();
-        if let Some((confirmed, key)) = &known
-            && confirmed.elapsed() < self.settings.fresh_for
+        if known
+            .as_ref()
+            .is_some_and(|known| known.confirmed.elapsed() < self.settings.fresh_for)
         {
-            return Ok(Some(Arc::clone(key)));
+            return Ok(known);
         }
         match self.ledger.find_key(id).await {
             Ok(Some(key)) => Ok(Some(self.remember(key))),
@@ -147,31 +177,45 @@ impl KeyRing {
                 Ok(None)
             }
             Err(error) => match known {
-                Some((confirmed, key))
-                    if error.retryable() && confirmed.elapsed() < self.settings.stale_for =>
-                {
-                    Ok(Some(key))
+                Some(known) if error.retryable() && known.confirmed.elapsed() < self.settings.stale_for => {
+                    Ok(Some(known))
                 }
                 _ => Err(error.into()),
             },
         }
     }
 
-    fn remember(&self, key: ApiKey) -> Arc<ApiKey> {
-        let key = Arc::new(key);
+    fn remember(&self, key: ApiKey) -> Record {
+        let record = Record {
+            confirmed: Instant::now(),
+            caller: Caller {
+                label: key.id.to_string().into(),
+                owner: key.owner,
+                scopes: key.scopes.iter().copied().collect(),
+            },
+            key: Arc::new(key),
+        };
         let mut records = self.records();
         if records.len() >= RECORDS_MAX {
             let stale_for = self.settings.stale_for;
-            records.retain(|_, (confirmed, _)| confirmed.elapsed() < stale_for);
+            records.retain(|_, record| record.confirmed.elapsed() < stale_for);
         }
         if records.len() >= RECORDS_MAX {
             records.clear();
         }
-        records.insert(key.id, (Instant::now(), Arc::clone(&key)));
-        key
+        records.insert(record.key.id, record.clone());
+        record
     }
 
-    fn records(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, (Instant, Arc<ApiKey>)>> {
+    fn records(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Record>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bootstrap_caller() -> Caller {
+    Caller {
+        label: "bootstrap".into(),
+        owner: Owner::Service,
+        scopes: Scope::ALL.into(),
     }
 }

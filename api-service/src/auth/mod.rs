@@ -6,8 +6,7 @@
 mod extract;
 mod keyring;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use fuse_ledger::{Owner, Scope};
 use uuid::Uuid;
@@ -17,31 +16,14 @@ pub use keyring::{BOOTSTRAP_KEY_MIN_CHARS, BootstrapKey, KeyRing, KeyRingSetting
 
 use crate::problem::{ApiError, Code};
 
-/// A verified key.
+/// A verified key. Cheap to clone: one is made per key, not per request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// What the log calls it: the key's id, or `bootstrap`.
-    pub label: String,
+    pub label: Arc<str>,
     /// Whom it acts for.
     pub owner: Owner,
-    scopes: BTreeSet<Scope>,
-}
-
-/// Where the request log finds the caller: put into a request from outside, filled in once the key is verified.
-#[derive(Clone, Debug, Default)]
-pub struct LabelSlot(Arc<OnceLock<String>>);
-
-impl LabelSlot {
-    /// Names the caller; the first name stays.
-    pub fn set(&self, label: &str) {
-        self.0.get_or_init(|| label.to_owned());
-    }
-
-    /// The caller's name, once known.
-    #[must_use]
-    pub fn get(&self) -> Option<&str> {
-        self.0.get().map(String::as_str)
-    }
+    scopes: Arc<[Scope]>,
 }
 
 impl Caller {

@@ -1,4 +1,5 @@
-//! The outermost middleware: request id, in-flight gauge, problem documents, metrics and the one log line of a request.
+//! The outermost middleware: request id, in-flight gauge, problem documents, metrics and the one log line of a request. Of many successful
+//! reads only a share leaves a line.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,27 +10,42 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
+use super::read_sample::{ReadSample, Share};
 use super::request::{REQUEST_ID, RequestContext};
-use crate::auth::LabelSlot;
 use crate::metrics::Metrics;
 use crate::problem::{Cause, Code, Fault, MEDIA_TYPE, Problem};
 
 /// Route label of requests that no route took.
 pub const UNMATCHED: &str = "unmatched";
 
+/// What it writes to.
+pub struct Observer {
+    metrics: Arc<Metrics>,
+    reads: ReadSample,
+}
+
+impl Observer {
+    /// With at most so many lines of successful reads a second.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>, read_sample_per_sec: u64) -> Self {
+        Self {
+            metrics,
+            reads: ReadSample::new(read_sample_per_sec),
+        }
+    }
+}
+
 /// Runs around everything else.
-pub async fn observe(State(metrics): State<Arc<Metrics>>, mut request: Request, next: Next) -> Response {
+pub async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let context = RequestContext::of(request.headers(), request.uri().path());
     let seen = Seen {
         route: request.extensions().get::<MatchedPath>().cloned(),
         method: method_label(request.method()),
         trace_id: trace_id(request.headers()),
-        caller: LabelSlot::default(),
     };
-    request.extensions_mut().insert(seen.caller.clone());
     request.extensions_mut().insert(context.clone());
-    let in_flight = InFlight::new(&metrics);
+    let in_flight = InFlight::new(&observer.metrics);
     let mut response = next.run(request).await;
     drop(in_flight);
 
@@ -46,10 +62,38 @@ pub async fn observe(State(metrics): State<Arc<Metrics>>, mut request: Request, 
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
-    let seconds = started.elapsed().as_secs_f64();
-    metrics.request(seen.route(), seen.method, response.status(), fault, seconds);
-    log(&seen, &context, &response, code, seconds);
+    let ended = Instant::now();
+    let seconds = ended.duration_since(started).as_secs_f64();
+    let status = response.status();
+    observer
+        .metrics
+        .request(seen.route(), seen.method, status, fault, seconds);
+    if observer.leaves_a_line(&seen, status, ended) {
+        log(&seen, &context, &response, code, seconds);
+    }
     response
+}
+
+impl Observer {
+    /// Errors and writes always do.
+    fn leaves_a_line(&self, seen: &Seen, status: StatusCode, now: Instant) -> bool {
+        let is_read = matches!(seen.method, "GET" | "HEAD");
+        if !is_read || status.is_client_error() || status.is_server_error() {
+            return true;
+        }
+        let verdict = self.reads.count(now);
+        if let Some(Share { seen, written }) = verdict.sampled {
+            tracing::info!(
+                reads.seen = seen,
+                reads.written = written,
+                "successful reads of the last second were sampled"
+            );
+        }
+        if !verdict.write {
+            self.metrics.http_unlogged.inc();
+        }
+        verdict.write
+    }
 }
 
 /// What is known of a request before it is answered.
@@ -57,7 +101,6 @@ struct Seen {
     route: Option<MatchedPath>,
     method: &'static str,
     trace_id: Option<String>,
-    caller: LabelSlot,
 }
 
 impl Seen {
@@ -138,7 +181,7 @@ fn log(seen: &Seen, context: &RequestContext, response: &Response, code: Option<
     let request_id = context.request_id.as_str();
     let trace_id = seen.trace_id.as_deref();
     let code = code.unwrap_or_default();
-    let caller = seen.caller.get();
+    let caller = context.caller();
     let cause = response.extensions().get::<Cause>().map(|cause| cause.0.as_str());
     macro_rules! line {
         ($level:ident) => {

@@ -16,8 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::guard::{Guard, guard};
-use super::observe::observe;
-use crate::metrics::Metrics;
+use super::observe::{Observer, observe};
 use crate::problem::{ApiError, Code, MEDIA_TYPE, ProblemDocument};
 use crate::routes as r;
 use crate::state::AppState;
@@ -46,6 +45,7 @@ fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Frame::openapi())
         .routes(routes!(r::stocks_list::stocks_list))
         .routes(routes!(r::stock_get::stock_get))
+        .routes(routes!(r::stock_prices::stock_prices))
         .routes(routes!(r::orders_list::orders_list, r::order_place::order_place))
         .routes(routes!(r::order_get::order_get))
         .routes(routes!(
@@ -63,17 +63,13 @@ fn routes() -> OpenApiRouter<AppState> {
 /// The router with everything around it.
 pub fn build(state: AppState, origins: &[HeaderValue]) -> Router {
     let (router, _) = routes().split_for_parts();
-    let (metrics, limits) = (Arc::clone(&state.metrics), state.limits.clone());
-    wrap(
-        router.with_state(state),
-        Guard::new(limits, Arc::clone(&metrics)),
-        metrics,
-        origins,
-    )
+    let guard = Guard::new(state.limits.clone(), Arc::clone(&state.metrics));
+    let observer = Observer::new(Arc::clone(&state.metrics), state.read_sample_per_sec);
+    wrap(router.with_state(state), guard, observer, origins)
 }
 
 /// Puts what surrounds every handler around a router, its fallbacks included.
-pub fn wrap(router: Router, limits: Guard, metrics: Arc<Metrics>, origins: &[HeaderValue]) -> Router {
+pub fn wrap(router: Router, limits: Guard, observer: Observer, origins: &[HeaderValue]) -> Router {
     let router = router
         .fallback(async || ApiError::new(Code::NotFound, "No such address; /openapi.json lists them."))
         .method_not_allowed_fallback(async || {
@@ -89,7 +85,7 @@ pub fn wrap(router: Router, limits: Guard, metrics: Arc<Metrics>, origins: &[Hea
     } else {
         router.layer(cors(origins))
     };
-    router.layer(from_fn_with_state(metrics, observe))
+    router.layer(from_fn_with_state(Arc::new(observer), observe))
 }
 
 /// A handler broke an invariant. The panic hook has logged what; the client learns only that.
@@ -98,7 +94,8 @@ fn panicked(_payload: Box<dyn std::any::Any + Send + 'static>) -> Response {
 }
 
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
-    let allowed = ["x-api-key", "idempotency-key", "x-request-id"].map(HeaderName::from_static);
+    let allowed =
+        ["x-api-key", "idempotency-key", "x-request-id", "if-none-match"].map(HeaderName::from_static);
     let exposed = ["x-request-id", "idempotency-replayed"].map(HeaderName::from_static);
     CorsLayer::new()
         .allow_origin(origins.to_vec())

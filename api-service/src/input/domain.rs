@@ -22,15 +22,19 @@ pub fn quantity(fields: &mut Fields<'_>, name: &str) -> Option<Quantity> {
 }
 
 fn refuse(fields: &mut Fields<'_>, name: &str, error: &AmountError) {
-    let code = match error {
+    fields.refuse(name, amount_code(error), sentence(&error.to_string()));
+}
+
+/// The code of a text that is no number we take.
+pub fn amount_code(error: &AmountError) -> FieldCode {
+    match error {
         AmountError::Empty => FieldCode::Empty,
         AmountError::NotANumber => FieldCode::NotANumber,
         AmountError::NotPositive | AmountError::Negative => FieldCode::NotPositive,
         AmountError::TooManyDecimals { .. } => FieldCode::TooManyDecimals,
         AmountError::TooLarge => FieldCode::TooLarge,
         AmountError::TooManyDigits => FieldCode::TooManyDigits,
-    };
-    fields.refuse(name, code, sentence(&error.to_string()));
+    }
 }
 
 /// The code of a text that is no symbol.

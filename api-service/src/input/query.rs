@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 
 use axum::extract::FromRequestParts;
+use fuse_domain::{AmountError, Price, Symbol};
 use http::request::Parts;
 use uuid::Uuid;
 
+use super::domain::{amount_code, sentence, symbol_code};
 use crate::problem::{ApiError, Code, FieldCode, FieldError, Place, Problem};
 
 /// Most parameters that a query may have.
@@ -118,6 +120,83 @@ impl Params {
             self.refuse(name, FieldCode::NotATime, detail);
         }
         time
+    }
+
+    /// `true` or `false`, if the parameter is there.
+    pub fn flag(&mut self, name: &str) -> Option<bool> {
+        let parse = |text: &str| match text {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        };
+        self.one_of(name, parse, &["true", "false"])
+    }
+
+    /// One of some words, if the parameter is there.
+    pub fn one_of<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+        words: &[&str],
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        let value = parse(&text);
+        if value.is_none() {
+            let detail = format!("This must be one of {}.", words.join(", "));
+            self.refuse(name, FieldCode::NotOneOf, detail);
+        }
+        value
+    }
+
+    /// A price with as many decimals as a quote may have, if the parameter is there.
+    pub fn price(&mut self, name: &str) -> Option<Price> {
+        let text = self.text(name)?;
+        // The vendor's numbers may have exponents, a client's may not.
+        let is_plain = text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'));
+        let price = if is_plain {
+            Price::parse(&text)
+        } else {
+            Err(AmountError::NotANumber)
+        };
+        price
+            .map_err(|error| {
+                let reason = sentence(&error.to_string());
+                let detail = format!("{reason} Write a plain decimal such as 10.5.");
+                self.refuse(name, amount_code(&error), detail);
+            })
+            .ok()
+    }
+
+    /// One to `max` symbols with commas between them, if the parameter is there.
+    pub fn symbols(&mut self, name: &str, max: usize) -> Option<Vec<Symbol>> {
+        let text = self.text(name)?;
+        if text.is_empty() {
+            let detail =
+                "Write symbols with commas between them, such as AAPL,MSFT, or leave the parameter out.";
+            self.refuse(name, FieldCode::Empty, detail);
+            return None;
+        }
+        let count = text.split(',').count();
+        if count > max {
+            let detail = format!("These are {count} symbols; ask for at most {max} at once.");
+            self.refuse(name, FieldCode::OutOfRange, detail);
+            return None;
+        }
+        let mut symbols = Vec::with_capacity(count);
+        for (number, text) in text.split(',').enumerate() {
+            match Symbol::parse(text) {
+                Ok(symbol) => symbols.push(symbol),
+                Err(error) => {
+                    let (place, reason) = (number + 1, sentence(&error.to_string()));
+                    let detail = format!("Symbol {place}: {reason} Write them such as AAPL,MSFT.");
+                    self.refuse(name, symbol_code(error), detail);
+                    return None;
+                }
+            }
+        }
+        Some(symbols)
     }
 
     /// Refuses every parameter that was not read; fails when anything was wrong.

@@ -92,6 +92,7 @@ codes! {
     Overloaded "overloaded" SERVICE_UNAVAILABLE Own "Too many requests at once";
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE Own "The database is away";
     NoMarketData "no_market_data" SERVICE_UNAVAILABLE Vendor "No prices are known yet";
+    PriceStoreUnavailable "price_store_unavailable" SERVICE_UNAVAILABLE Own "The store of prices is away";
     QuoteStale "quote_stale" SERVICE_UNAVAILABLE Vendor "The quote is too old to trade on";
     VendorThrottled "vendor_throttled" SERVICE_UNAVAILABLE Vendor "The vendor limits the rate of orders";
     VendorUnreachable "vendor_unreachable" SERVICE_UNAVAILABLE Vendor "The vendor could not be reached";

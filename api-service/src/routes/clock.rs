@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use fuse_domain::BreakerState;
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -26,6 +27,10 @@ pub struct Clock {
     next_tick_at: Option<Timestamp>,
     vendor: VendorClock,
     snapshot: Option<SnapshotInfo>,
+    /// Whether prices are too old to be taken for current, or not there at all.
+    stale: bool,
+    /// Prices older than this are stale.
+    stale_after_seconds: u64,
     /// When the next daily report is due.
     #[schema(value_type = Option<String>, format = DateTime)]
     next_report_at: Option<Timestamp>,
@@ -40,10 +45,27 @@ pub struct VendorClock {
 
 /// One breaker.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct BreakerClock {
     /// `closed`, `open` or `half_open`, as this replica sees it.
     #[schema(example = "closed")]
     breaker: &'static str,
+    /// While it is open: when the vendor is called again.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_until: Option<Timestamp>,
+}
+
+impl From<BreakerState> for BreakerClock {
+    fn from(state: BreakerState) -> Self {
+        Self {
+            breaker: state.as_str(),
+            open_until: match state {
+                BreakerState::Open { until } => Some(until),
+                BreakerState::Closed | BreakerState::HalfOpen => None,
+            },
+        }
+    }
 }
 
 /// Read the clock
@@ -65,13 +87,11 @@ pub async fn clock_get(
         last_tick_at: snapshot.as_ref().map(|snapshot| snapshot.meta.tick_at),
         next_tick_at: info.as_ref().map(|info| info.next_tick_at),
         vendor: VendorClock {
-            list: BreakerClock {
-                breaker: breakers.list.as_str(),
-            },
-            buy: BreakerClock {
-                breaker: breakers.buy.as_str(),
-            },
+            list: breakers.list.into(),
+            buy: breakers.buy.into(),
         },
+        stale: info.as_ref().is_none_or(|info| info.stale),
+        stale_after_seconds: state.freshness.stale_after_secs,
         snapshot: info,
         next_report_at: state.report_schedule.next(now),
     }))

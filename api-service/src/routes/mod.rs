@@ -13,4 +13,5 @@ pub mod portfolios_create;
 pub mod portfolios_list;
 pub mod report_daily;
 pub mod stock_get;
+pub mod stock_prices;
 pub mod stocks_list;

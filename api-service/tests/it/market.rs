@@ -23,7 +23,10 @@ async fn a_price_that_moved_since_our_quote_is_told_as_that_and_brings_new_price
         .await?;
     let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
     let quote = order["limitPrice"].as_str().expect("a price");
-    assert!(detail.contains(quote) && detail.contains("fetched anew"), "{detail}");
+    assert!(
+        detail.contains(quote) && detail.contains("fetched anew"),
+        "{detail}"
+    );
     assert_eq!(world.vendor_buys(), (1, 0));
 
     let path = format!("/v1/stocks/{symbol}");
@@ -46,7 +49,11 @@ async fn with_nothing_anywhere_the_first_readers_wait_for_one_crawl() -> Result<
     .await?;
     world.simulator.back();
     world.wait_for_stocks().await?;
-    assert_eq!(world.simulator.counters().lists.answered, 5, "one crawl of five pages");
+    assert_eq!(
+        world.simulator.counters().lists.answered,
+        5,
+        "one crawl of five pages"
+    );
     let metrics = world.api.metrics().await?;
     assert!(
         metrics.contains(r#"fuse_snapshot_refreshes_total{result="published"} 1"#),
@@ -96,7 +103,11 @@ async fn a_clock_that_is_ten_minutes_off_makes_data_stale_and_sells_nothing() ->
         })
         .await?;
         let list = world.get("/v1/stocks").key(&world.key).gives(200).await?.json();
-        assert_eq!(list["snapshot"]["stale"], true, "{age_secs}: {}", list["snapshot"]);
+        assert_eq!(
+            list["snapshot"]["stale"], true,
+            "{age_secs}: {}",
+            list["snapshot"]
+        );
         world
             .order(&world.good_order())
             .refused(503, "quote_stale", &[])

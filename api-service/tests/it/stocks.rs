@@ -62,16 +62,25 @@ async fn a_walk_sees_every_stock_once() -> Result<()> {
             "asOf",
             "change",
             "lastUpdated",
+            "listed",
+            "mover",
             "name",
             "price",
             "sector",
             "symbol"
         ]
     );
-    assert!(
-        item.values().all(serde_json::Value::is_string),
-        "money is text: {item:?}"
-    );
+    for (name, value) in item {
+        let is_flag = matches!(name.as_str(), "listed" | "mover");
+        assert!(
+            if is_flag {
+                value.is_boolean()
+            } else {
+                value.is_string()
+            },
+            "money is text: {item:?}"
+        );
+    }
     assert_eq!(page["total"], 40);
     Ok(())
 }
@@ -286,6 +295,7 @@ async fn before_the_first_crawl_there_is_a_503_and_then_a_200() -> Result<()> {
         (&clock["snapshot"], &clock["nextTickAt"]),
         (&json!(null), &json!(null))
     );
+    assert_eq!(clock["stale"], true, "nothing is not fresh");
 
     // Nobody publishes: the service makes the first crawl itself.
     world.simulator.back();
@@ -318,6 +328,10 @@ async fn the_clock_tells_what_comes_next() -> Result<()> {
     assert_eq!(
         clock["vendor"],
         json!({"list": {"breaker": "closed"}, "buy": {"breaker": "closed"}})
+    );
+    assert_eq!(
+        (&clock["stale"], &clock["staleAfterSeconds"]),
+        (&json!(false), &json!(300))
     );
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
-use fuse_domain::Snapshot;
+use fuse_domain::{Quote, Snapshot};
 use fuse_harness::dynamodb::DynamoDb;
 use fuse_harness::postgres::Postgres;
 use fuse_harness::proc::Proc;
@@ -119,6 +119,11 @@ impl World {
     /// Crawls the simulator and publishes the snapshot, as the cache-refresher does.
     pub async fn publish(&self) -> Result<Snapshot> {
         self.market.publish(Timestamp::now()).await
+    }
+
+    /// The same with quotes that a test changed.
+    pub async fn publish_with(&self, change: impl FnOnce(&mut Vec<Quote>)) -> Result<Snapshot> {
+        self.market.publish_with(Timestamp::now(), change).await
     }
 
     /// Until the service serves stocks.
@@ -245,6 +250,20 @@ impl Market {
         let crawl = crawl(&self.vendor, &limits, None, taken_at).await?;
         self.store.publish(&crawl.snapshot, None, Fence::NONE).await?;
         Ok(crawl.snapshot)
+    }
+
+    async fn publish_with(
+        &self,
+        taken_at: Timestamp,
+        change: impl FnOnce(&mut Vec<Quote>),
+    ) -> Result<Snapshot> {
+        let limits = CrawlLimits::with_deadline(PATIENCE);
+        let crawled = crawl(&self.vendor, &limits, None, taken_at).await?.snapshot;
+        let mut quotes = crawled.quotes;
+        change(&mut quotes);
+        let snapshot = Snapshot::new(crawled.meta.id, taken_at, quotes);
+        self.store.publish(&snapshot, None, Fence::NONE).await?;
+        Ok(snapshot)
     }
 }
 

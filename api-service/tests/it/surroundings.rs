@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use api_service::http::{Guard, Limits, wrap};
+use api_service::http::{Guard, Limits, Observer, wrap};
 use api_service::metrics::Metrics;
 use axum::Router;
 use axum::body::Body;
@@ -44,7 +44,8 @@ fn misbehaving() -> Router {
             "/fails",
             get(async || (http::StatusCode::IM_A_TEAPOT, "a library's own text")),
         );
-    wrap(router, Guard::new(limits(), Arc::clone(&metrics)), metrics, &[])
+    let guard = Guard::new(limits(), Arc::clone(&metrics));
+    wrap(router, guard, Observer::new(metrics, 100), &[])
 }
 
 async fn check(path: &str, status: u16, code: &str) -> Result<Value> {

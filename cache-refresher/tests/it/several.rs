@@ -30,7 +30,10 @@ fn two_refreshers_never_crawl_at_once() -> Result<()> {
     let made = published(&one)? + published(&two)?;
     assert!(lists <= 5 * (made + 1), "{lists} pages for {made} snapshots");
     for refresher in [&one, &two] {
-        assert_eq!(refresher.metric(r#"snapshot_refreshes_total{result="fenced"}"#)?, "0");
+        assert_eq!(
+            refresher.metric(r#"snapshot_refreshes_total{result="fenced"}"#)?,
+            "0"
+        );
         refresher.assert_ready()?;
     }
     Ok(())
@@ -43,7 +46,9 @@ fn a_refresher_that_dies_in_the_middle_of_a_crawl_is_replaced() -> Result<()> {
         .vendor
         .add_rule(Rule::on(Operation::List, Action::NeverAnswer { executed: false }).times(1))?;
     let one = world.refresher_with(&[("FUSE_VENDOR__PAGE_TIMEOUT_MILLIS", "60000")])?;
-    one.wait("its crawl", || (world.vendor.counters().lists.received > 0).then_some(()))?;
+    one.wait("its crawl", || {
+        (world.vendor.counters().lists.received > 0).then_some(())
+    })?;
     let two = world.refresher()?;
     two.wait("the other to be seen", || {
         two.process
@@ -89,7 +94,11 @@ fn a_tick_in_the_middle_of_a_crawl_mixes_prices_but_loses_none() -> Result<()> {
             .filter(|symbol| world.price(symbol).as_deref() == Some(wanted))
             .count()
     };
-    assert_eq!((prices("10"), prices("20")), (16, 24), "two pages of eight before the tick");
+    assert_eq!(
+        (prices("10"), prices("20")),
+        (16, 24),
+        "two pages of eight before the tick"
+    );
     let done = world.spawn(&["--once"], &[])?;
     assert_eq!(done.wait_exit(SOON)?.code(), Some(0), "{}", done.log());
     assert_eq!(prices("20"), 40);
@@ -102,7 +111,10 @@ fn without_leave_to_make_the_table_its_absence_is_explained() -> Result<()> {
     let refused = world.spawn(&["--once"], &[("FUSE_DYNAMODB__CREATE_TABLE", "false")])?;
     assert_eq!(refused.wait_exit(SOON)?.code(), Some(1));
     let log = refused.log();
-    assert!(log.contains("test-market") && log.contains("dynamodb.create_table"), "{log}");
+    assert!(
+        log.contains("test-market") && log.contains("dynamodb.create_table"),
+        "{log}"
+    );
     assert_eq!(world.current(), None);
     Ok(())
 }

@@ -202,14 +202,13 @@ impl Crawler {
         // As exact as the store keeps it, so that whoever reads the snapshot back sees the same time.
         let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
         let mut partial = self.resumable(limits, now);
-        let pages = tokio::time::timeout(
-            limits.deadline,
-            fetch_all(vendor, limits, &mut partial.listing),
-        )
-        .await;
+        let pages =
+            tokio::time::timeout(limits.deadline, fetch_all(vendor, limits, &mut partial.listing)).await;
         let crawled = match pages {
             Ok(Ok(())) => {
-                let Partial { listing, began_at, .. } = partial;
+                let Partial {
+                    listing, began_at, ..
+                } = partial;
                 merge::merge(listing, limits, previous, began_at)
             }
             Ok(Err(error)) => {
@@ -230,11 +229,15 @@ impl Crawler {
 
     /// What the last crawl left, if it is young enough for its prices to be of the same tick; else nothing.
     fn resumable(&mut self, limits: &CrawlLimits, now: Timestamp) -> Partial {
-        let left = self.partial.take().filter(|left| {
-            left.began.elapsed() < limits.resume_max && left.began_at <= now
-        });
+        let left = self
+            .partial
+            .take()
+            .filter(|left| left.began.elapsed() < limits.resume_max && left.began_at <= now);
         if let Some(left) = &left {
-            tracing::info!(page = left.listing.pages + 1, "going on with the crawl that failed there");
+            tracing::info!(
+                page = left.listing.pages + 1,
+                "going on with the crawl that failed there"
+            );
         }
         left.unwrap_or_else(|| Partial {
             began_at: now,

@@ -47,11 +47,7 @@ pub(crate) async fn follow(market: &Market) {
         link: Link::NotTried,
         cold: ColdStart::default(),
     };
-    let mut subscription = market
-        .inner()
-        .l1
-        .as_ref()
-        .map(|l1| l1.subscribe(stop.clone()));
+    let mut subscription = market.inner().l1.as_ref().map(|l1| l1.subscribe(stop.clone()));
     let mut due = Instant::now();
     loop {
         let heard = tokio::select! {
@@ -242,9 +238,8 @@ impl Follower<'_> {
     fn pause(&self, is_told: bool) -> Duration {
         let poll = self.market.inner().poll;
         match (self.link, self.cold.busy_since) {
-            (Link::Nothing, Some(since)) => {
-                (since.elapsed() / COLD_POLL_PART).clamp(COLD_POLL_MIN, COLD_POLL_MAX.min(poll).max(COLD_POLL_MIN))
-            }
+            (Link::Nothing, Some(since)) => (since.elapsed() / COLD_POLL_PART)
+                .clamp(COLD_POLL_MIN, COLD_POLL_MAX.min(poll).max(COLD_POLL_MIN)),
             (Link::Following, _) if is_told => poll * POLLS_SAVED_BY_REDIS,
             _ => poll,
         }

@@ -165,7 +165,11 @@ impl Market {
     }
 
     fn takes_early_turn(&self) -> bool {
-        let mut last = self.0.early.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self
+            .0
+            .early
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.is_some_and(|last| last.elapsed() < self.0.early_pass_every) {
             return false;
         }

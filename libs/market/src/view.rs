@@ -192,9 +192,9 @@ impl MarketView {
     }
 
     pub(crate) fn measure(&self, now: Timestamp) {
-        let age = self
-            .current()
-            .map_or(f64::NAN, |current| now.duration_since(current.meta.taken_at).abs().as_secs_f64());
+        let age = self.current().map_or(f64::NAN, |current| {
+            now.duration_since(current.meta.taken_at).abs().as_secs_f64()
+        });
         self.figures.age.set(age);
         self.figures.deaf.set(i64::from(self.hearing().is_deaf));
     }

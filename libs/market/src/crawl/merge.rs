@@ -323,9 +323,16 @@ mod tests {
         let symbol = Symbol::parse("A").expect("a symbol");
         assert!(crawl.snapshot.quote_used(&symbol).is_none(), "nobody can buy it");
         let other = check([Err(bad(Some("B")))], Some(&previous)).expect("a crawl");
-        assert!(!quote(&other, "A").expect("marked").listed, "another one's fault excuses nothing");
+        assert!(
+            !quote(&other, "A").expect("marked").listed,
+            "another one's fault excuses nothing"
+        );
 
-        let back = check([Ok(item("A", "3", "2026-01-02T11:58:00Z"))], Some(&crawl.snapshot)).expect("a crawl");
+        let back = check(
+            [Ok(item("A", "3", "2026-01-02T11:58:00Z"))],
+            Some(&crawl.snapshot),
+        )
+        .expect("a crawl");
         assert!(quote(&back, "A").expect("listed").listed);
 
         let mut old = crawl.snapshot.clone();

@@ -166,7 +166,10 @@ impl L1 {
         while pages.len() < pointer.pages {
             let next = pages.len()..pointer.pages.min(pages.len() + PAGES_AT_ONCE);
             let mut hmget = Cmd::new();
-            hmget.arg("HMGET").arg(&key).arg(next.map(field).collect::<Vec<_>>());
+            hmget
+                .arg("HMGET")
+                .arg(&key)
+                .arg(next.map(field).collect::<Vec<_>>());
             let found: Vec<Option<Vec<u8>>> = self.link.ask("load", &hmget).await?;
             let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
                 return Ok(None);

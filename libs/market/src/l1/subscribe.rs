@@ -190,7 +190,10 @@ impl Task {
             self.shared.is_live(false);
             self.shared.gauges.errors.with_label_values(&["listen"]).inc();
             if !std::mem::replace(&mut said, true) {
-                tracing::warn!(reason = why, "announcements of snapshots are not heard; trying on");
+                tracing::warn!(
+                    reason = why,
+                    "announcements of snapshots are not heard; trying on"
+                );
             }
             let pause = full_jitter(BACKOFF_BASE, BACKOFF_CAP, failures);
             tokio::time::sleep(pause.max(PAUSE_MIN)).await;

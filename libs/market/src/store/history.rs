@@ -204,7 +204,11 @@ fn ceiling_millis(at: Timestamp) -> i64 {
 }
 
 fn instant(millis: i64) -> Timestamp {
-    Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 { Timestamp::MIN } else { Timestamp::MAX })
+    Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
 }
 
 fn midnight(day: Date) -> Option<Timestamp> {

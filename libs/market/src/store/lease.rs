@@ -191,7 +191,9 @@ impl Contender {
             .expression_attribute_values(":until", until(self.ttl));
         let update = match found {
             None => update.condition_expression("attribute_not_exists(pk)"),
-            Some(State { owner: None, fence, .. }) => update
+            Some(State {
+                owner: None, fence, ..
+            }) => update
                 .condition_expression("attribute_not_exists(#owner) AND fence = :seen_fence")
                 .expression_attribute_values(":seen_fence", items::number(fence.0)),
             Some(State {

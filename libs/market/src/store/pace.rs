@@ -70,7 +70,10 @@ mod tests {
             pace.take(100).await;
         }
         let took = again.elapsed().as_millis();
-        assert!((899..=1_001).contains(&took), "a pause saves up one second: {took} ms");
+        assert!(
+            (899..=1_001).contains(&took),
+            "a pause saves up one second: {took} ms"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -221,7 +221,10 @@ pub(super) fn lost<E: ProvideErrorMetadata>(error: Option<&E>) -> bool {
 /// price still stands since then. Nor is one that the vendor no longer lists, as that is our old knowledge of it.
 fn repriced<'a>(snapshot: &'a Snapshot, previous: Option<&'a Snapshot>) -> impl Iterator<Item = &'a Quote> {
     // Both are sorted by symbol, so one walk over each is enough.
-    let mut before = previous.map_or(&[][..], |previous| &previous.quotes).iter().peekable();
+    let mut before = previous
+        .map_or(&[][..], |previous| &previous.quotes)
+        .iter()
+        .peekable();
     snapshot.quotes.iter().filter(move |quote| {
         while before.next_if(|before| before.symbol < quote.symbol).is_some() {}
         let same = before

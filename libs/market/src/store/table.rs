@@ -26,11 +26,7 @@ pub enum TableState {
     NotChecked,
 }
 
-pub(super) async fn ensure(
-    client: &Client,
-    table: &str,
-    may_create: bool,
-) -> Result<TableState, StoreError> {
+pub(super) async fn ensure(client: &Client, table: &str, may_create: bool) -> Result<TableState, StoreError> {
     let (state, indexed) = match describe(client, table).await {
         Ok(description) => {
             check_keys(table, &description)?;
@@ -196,7 +192,10 @@ fn keys(hash: &str, range: &str) -> Result<Vec<KeySchemaElement>, StoreError> {
             .build()
             .map_err(not_built)
     };
-    Ok(vec![element(hash, KeyType::Hash)?, element(range, KeyType::Range)?])
+    Ok(vec![
+        element(hash, KeyType::Hash)?,
+        element(range, KeyType::Range)?,
+    ])
 }
 
 fn keys_only() -> Projection {

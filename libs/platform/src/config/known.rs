@@ -50,6 +50,7 @@ pub const KNOWN_KEYS: &[&str] = &[
     "lifecycle.deadline_secs",
     "lifecycle.drain_delay_secs",
     "log.filter",
+    "log.read_sample_per_sec",
     "mail.from",
     "mail.send_timeout_secs",
     "mail.ses_region",

@@ -1,0 +1,129 @@
+//! A shelf: one snapshot, laid out for being listed.
+//!
+//! It is built once per snapshot, away from requests: every item is rendered, the orders are sorted and the texts lowered. What is asked
+//! then is a slice of something that is there. Pages are kept as ready bytes, identity and gzip; serving one prepares the next.
+//!
+//! What must stay true: a page depends on its snapshot, filter, order, limit and position alone, so that every replica serves the same
+//! bytes, but for the age at the end; the cost of a page does not depend on the number of stocks.
+
+mod body;
+mod bounded;
+mod filter;
+mod gzip;
+mod held;
+mod moment;
+mod order;
+mod page;
+mod ready;
+mod shelves;
+mod text;
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering as Memory};
+
+use fuse_domain::{Quote, Snapshot, Symbol};
+
+pub use body::TwoParts;
+pub use filter::Filter;
+pub use gzip::OpenGzip;
+pub use moment::Moment;
+pub use order::Sort;
+pub use page::{Asked, LIMIT_DEFAULT, Page};
+pub use shelves::{Lost, Shelves};
+
+use crate::market_data::StockBody;
+use moment::Moments;
+use text::{Texts, place};
+
+/// Tells shelves of one process apart: a snapshot may be forgotten and brought back.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// One snapshot, ready to be listed.
+pub struct Shelf {
+    number: u64,
+    snapshot: Arc<Snapshot>,
+    /// The JSON texts of all items by symbol, with commas between them.
+    items: Box<[u8]>,
+    /// Where each item ends.
+    ends: Box<[u32]>,
+    texts: Texts,
+    /// Places by each order of [`Sort::ALL`].
+    orders: [Box<[u32]>; Sort::ALL.len()],
+    moments: Moments,
+}
+
+impl Shelf {
+    /// Renders and sorts: some ten milliseconds of CPU for 10,000 stocks, so not on a thread that answers requests.
+    #[must_use]
+    pub fn build(snapshot: Arc<Snapshot>) -> Self {
+        let mut items = Vec::with_capacity(snapshot.quotes.len() * 240);
+        let mut ends = Vec::with_capacity(snapshot.quotes.len());
+        for quote in &snapshot.quotes {
+            if !items.is_empty() {
+                items.push(b',');
+            }
+            serde_json::to_writer(&mut items, &StockBody::from(quote))
+                .expect("texts and flags always serialize into memory");
+            ends.push(place(items.len()));
+        }
+        let texts = Texts::of(&snapshot);
+        let orders = Sort::ALL.map(|sort| {
+            let mut order: Box<[u32]> = (0..place(snapshot.quotes.len())).collect();
+            if sort != Sort::SymbolUp {
+                order.sort_unstable_by(|a, b| sort.compare(&snapshot, &texts, *a, *b));
+            }
+            order
+        });
+        Self {
+            number: NUMBER.fetch_add(1, Memory::Relaxed),
+            moments: Moments::new(snapshot.meta.clone()),
+            items: items.into_boxed_slice(),
+            ends: ends.into_boxed_slice(),
+            texts,
+            orders,
+            snapshot,
+        }
+    }
+
+    /// What it was built from.
+    #[must_use]
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// What every answer says about the snapshot now.
+    #[must_use]
+    pub fn moment(&self, freshness: crate::market_data::Freshness, now: jiff::Timestamp) -> Arc<Moment> {
+        self.moments.at(freshness, now)
+    }
+
+    fn order(&self, sort: Sort) -> &[u32] {
+        &self.orders[sort as usize]
+    }
+
+    fn compare(&self, sort: Sort, a: u32, b: u32) -> Ordering {
+        sort.compare(&self.snapshot, &self.texts, a, b)
+    }
+
+    fn quote(&self, at: u32) -> &Quote {
+        &self.snapshot.quotes[at as usize]
+    }
+
+    /// Where a symbol stands in the snapshot.
+    pub(crate) fn place_of(&self, symbol: &Symbol) -> Option<u32> {
+        let found = self
+            .snapshot
+            .quotes
+            .binary_search_by(|quote| quote.symbol.cmp(symbol));
+        found.ok().map(place)
+    }
+
+    /// The JSON text of one item.
+    fn item(&self, at: u32) -> &[u8] {
+        let begin = at
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before as usize] as usize + 1);
+        &self.items[begin..self.ends[at as usize] as usize]
+    }
+}
