@@ -82,7 +82,7 @@ pub struct Outcome {
     pub failed: u64,
     /// Answers in which `inspect` found something.
     pub findings: u64,
-    /// The first failures and findings in words.
+    /// The first failures and findings in words, each once.
     pub messages: Vec<String>,
     /// CPU time of the generator itself; near `elapsed`, the generator was the limit.
     pub generator_cpu: Duration,
@@ -140,7 +140,10 @@ impl Outcome {
 
     fn message(&mut self, text: impl FnOnce() -> String) {
         if self.messages.len() < MESSAGES_MAX {
-            self.messages.push(text());
+            let text = text();
+            if !self.messages.contains(&text) {
+                self.messages.push(text);
+            }
         }
     }
 

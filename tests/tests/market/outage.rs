@@ -61,8 +61,8 @@ impl Watched {
 #[test]
 fn an_hour_without_the_vendor_serves_every_get_with_its_age() -> Result<()> {
     let world = World::start(&[
-        ("FUSE_REFRESH__INTERVAL_SECS", "2"),
-        ("FUSE_STOCKS__STALE_AFTER_SECS", "4"),
+        ("FUSE_REFRESH__INTERVAL_SECS", &INTERVAL_SECS.to_string()),
+        ("FUSE_STOCKS__STALE_AFTER_SECS", &STALE_AFTER_SECS.to_string()),
         ("FUSE_VENDOR__PAGE_TIMEOUT_MILLIS", "500"),
         ("FUSE_ORDERS__MAX_QUOTE_AGE_SECS", "3600"),
     ])?;

@@ -60,6 +60,10 @@ fn redis_gone_hung_and_flushed_costs_no_get_and_no_crawl() -> Result<()> {
         })
     };
     lasts("all is well")?;
+    ensure!(
+        proxy.accepted() > 0,
+        "nobody talks to Redis: this test would show nothing"
+    );
     proxy.set(Mode::Refuse)?;
     lasts("Redis is gone")?;
     proxy.set(Mode::Forward)?;

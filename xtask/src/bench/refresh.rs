@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use fuse_harness::redis::Redis;
 use fuse_harness::services::Service;
 use fuse_harness::usage;
 use serde_json::Value;
@@ -34,14 +35,17 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
         ..SimulatorConfig::default()
     })?;
     let meter = Meter::start(&world.dynamodb()?.endpoint())?;
+    let redis = Redis::start()?;
+    let redis_url = redis.url();
     let refresher = world.launch_ready(
         "cache-refresher",
         &[
             ("FUSE_REFRESH__INTERVAL_SECS", INTERVAL_SECS),
             ("FUSE_DYNAMODB__ENDPOINT", meter.url()),
+            ("FUSE_REDIS__URL", &redis_url),
         ],
     )?;
-    let api = world.launch_ready("api-service", &[])?;
+    let api = world.launch_ready("api-service", &[("FUSE_REDIS__URL", &redis_url)])?;
     wait_for_pass(&refresher, 1)?;
     let mut figures = Figures::new();
     for pass in 1..=passes {

@@ -2,6 +2,8 @@
 //! vendor outage, and when everything is cold.
 
 mod outage;
+mod sample;
+mod size;
 mod stampede;
 mod throughput;
 mod yardsticks;
@@ -16,6 +18,8 @@ use super::figure::Figure;
 pub enum Part {
     /// Beside a bare hyper server, express and fastify.
     Throughput,
+    /// A page out of 10,000 symbols beside the same out of 150.
+    Size,
     /// Healthy beside a full outage of the vendor.
     Outage,
     /// Three cold replicas on an empty table, 1,000 GETs at once.
@@ -31,6 +35,7 @@ pub fn measure(only: Option<Part>, quick: bool) -> Result<Vec<Figure>> {
         }
         figures.extend(match part {
             Part::Throughput => throughput::measure(quick)?,
+            Part::Size => size::measure(quick)?,
             Part::Outage => outage::measure(quick)?,
             Part::Stampede => stampede::measure(quick)?,
         });

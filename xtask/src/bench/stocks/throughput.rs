@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use fuse_harness::load::{self, Outcome, Pace, Plan, Target, Until};
-use fuse_harness::usage;
+use fuse_harness::load::{self, Plan, Target, Until};
 use vendor_simulator::SimulatorConfig;
 
+use super::sample::{CONNECTIONS, plan, sample};
 use super::yardsticks::{self, Server};
 use crate::bare::Answer;
 use crate::bench::figure::{Figure, Goal};
@@ -20,20 +20,12 @@ use crate::bench::world::{READY_DEADLINE, World, empty_log, wait_for_json};
 const PATH: &str = "/v1/stocks";
 const ITEMS: usize = 100;
 const SYMBOLS: usize = 1_000;
-const CONNECTIONS: usize = 32;
 /// Before the rounds, each server gets so much: compilers, pools and caches warm up.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// One server's part of a round.
-struct Sample {
-    per_second: f64,
-    cpu_micros: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-}
-
 pub fn measure(quick: bool) -> Result<Vec<Figure>> {
-    let (rounds, each) = if quick { (5, 1) } else { (15, 3) };
+    let (rounds, secs) = if quick { (5, 1) } else { (15, 3) };
+    let each = Duration::from_secs(secs);
     let world = World::start(SimulatorConfig {
         symbols: SYMBOLS,
         page_size: ITEMS,
@@ -50,7 +42,7 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
     let ours = Target::get(&api.http_url(), PATH, &headers)?;
     let answer = capture(&ours)?;
     println!(
-        "the answer: {} bytes, {} headers; {CONNECTIONS} connections, {rounds} rounds of {each} s a server",
+        "the answer: {} bytes, {} headers; {CONNECTIONS} connections, {rounds} rounds of {secs} s a server",
         answer.body.len(),
         answer.headers.len()
     );
@@ -60,13 +52,12 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
     }
     let mut figures: Vec<[Figure; 4]> = servers.iter().map(figures_beside).collect();
     for round in 1..=rounds {
-        let each = plan(Duration::from_secs(each));
-        let own = sample(api.pid(), &ours, &each)?;
+        let own = sample(api.pid(), &ours, each)?;
         empty_log(&api)?;
-        show(round, "ours", &own);
+        own.show(round, "ours");
         for (server, figures) in servers.iter().zip(&mut figures) {
-            let its = sample(server.pid, &server.target, &each)?;
-            show(round, server.name, &its);
+            let its = sample(server.pid, &server.target, each)?;
+            its.show(round, server.name);
             figures[0].pair(own.per_second, its.per_second);
             figures[1].pair(own.cpu_micros, its.cpu_micros);
             figures[2].pair(own.p50_ms, its.p50_ms);
@@ -74,15 +65,6 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
         }
     }
     Ok(figures.into_iter().flatten().collect())
-}
-
-fn plan(time: Duration) -> Plan {
-    Plan {
-        connections: CONNECTIONS,
-        pace: Pace::FlatOut,
-        until: Until::Elapsed(time),
-        inspect: None,
-    }
 }
 
 fn figures_beside(server: &Server) -> [Figure; 4] {
@@ -98,31 +80,6 @@ fn figures_beside(server: &Server) -> [Figure; 4] {
         Figure::new(format!("GET /v1/stocks beside {name}: p50"), "ms", None),
         Figure::new(format!("GET /v1/stocks beside {name}: p99"), "ms", None),
     ]
-}
-
-fn sample(pid: u32, target: &Target, plan: &Plan) -> Result<Sample> {
-    let before = usage::cpu(pid)?;
-    let outcome = load::run(std::slice::from_ref(target), plan)?;
-    let cpu = usage::cpu(pid)?.saturating_sub(before);
-    outcome.all_good()?;
-    Ok(Sample {
-        per_second: outcome.per_second(),
-        cpu_micros: cpu_micros(cpu, &outcome),
-        p50_ms: outcome.percentile_ms(0.50),
-        p99_ms: outcome.percentile_ms(0.99),
-    })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of answers are far below 2^52")]
-fn cpu_micros(cpu: Duration, outcome: &Outcome) -> f64 {
-    cpu.as_secs_f64() * 1e6 / outcome.answers().max(1) as f64
-}
-
-fn show(round: u32, name: &str, sample: &Sample) {
-    println!(
-        "round {round:>2} {name:<10} {:>8.0} answers/s  {:>6.1} us CPU each  p50 {:>6.2} ms  p99 {:>6.2} ms",
-        sample.per_second, sample.cpu_micros, sample.p50_ms, sample.p99_ms
-    );
 }
 
 /// One answer of ours, for the yardsticks to give.
