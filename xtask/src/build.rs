@@ -61,7 +61,8 @@ pub fn binaries(profile: Profile) -> Result<PathBuf> {
     Ok(output_dir(profile, &triple))
 }
 
-fn output_dir(profile: Profile, triple: &str) -> PathBuf {
+/// Where [`static_cargo`] leaves its binaries.
+pub fn output_dir(profile: Profile, triple: &str) -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| shell::root().join("target"), PathBuf::from);
     target.join(triple).join(match profile {

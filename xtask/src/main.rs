@@ -4,6 +4,7 @@
 //! harness, so that tests and people use the same code.
 
 mod backends;
+mod bare;
 mod bench;
 mod build;
 mod dev;
@@ -53,6 +54,9 @@ enum Command {
     /// The backends that `up` keeps running (started by `up`, not by hand).
     #[command(hide = true)]
     Backends(backends::Args),
+    /// Answers everything with the same bytes (a yardstick of `bench stocks`, not started by hand).
+    #[command(hide = true)]
+    BareServer(bare::Args),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Lint(args) => lint::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Backends(args) => backends::run(&args),
+        Command::BareServer(args) => bare::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use fuse_harness::redis::Redis;
 use fuse_harness::services::{Binaries, Service, ServiceOptions};
 use fuse_harness::stack::{Stack, StackOptions};
+use fuse_harness::usage;
 
-use super::Figure;
+use super::figure::{Figure, Goal};
+use super::world::megabytes;
 use crate::build::{self, Profile};
 
 /// Budgets of the design.
@@ -29,8 +31,16 @@ pub fn measure(rounds: usize) -> Result<Vec<Figure>> {
     anyhow::ensure!(migrated.status.success(), "api-service migrate failed");
     let mut figures = Vec::new();
     for process in PROCESSES {
-        let mut ready = figure(format!("{process}: exec to ready"), "ms", READY_MS_AT_MOST);
-        let mut resident = figure(format!("{process}: resident at rest"), "MB", RESIDENT_MB_AT_MOST);
+        let mut ready = Figure::new(
+            format!("{process}: exec to ready"),
+            "ms",
+            Some(Goal::AtMost(READY_MS_AT_MOST)),
+        );
+        let mut resident = Figure::new(
+            format!("{process}: resident at rest"),
+            "MB",
+            Some(Goal::AtMost(RESIDENT_MB_AT_MOST)),
+        );
         for round in 0..rounds {
             let ours = sample_ours(process, envs_of(&envs))?;
             let yardstick = sample_redis()?;
@@ -40,24 +50,12 @@ pub fn measure(rounds: usize) -> Result<Vec<Figure>> {
                 ours.0,
                 yardstick.0
             );
-            ready.ours.push(ours.0);
-            ready.yardstick.push(yardstick.0);
-            resident.ours.push(ours.1);
-            resident.yardstick.push(yardstick.1);
+            ready.pair(ours.0, yardstick.0);
+            resident.pair(ours.1, yardstick.1);
         }
         figures.extend([ready, resident]);
     }
     Ok(figures)
-}
-
-fn figure(name: String, unit: &'static str, goal: f64) -> Figure {
-    Figure {
-        name,
-        unit,
-        ours: Vec::new(),
-        yardstick: Vec::new(),
-        goal_at_most: Some(goal),
-    }
 }
 
 /// Milliseconds to ready, megabytes at rest.
@@ -87,11 +85,5 @@ fn sample_redis() -> Result<(f64, f64)> {
 }
 
 fn resident_mb(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
-    let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kilobytes / 1024.0)
+    Ok(megabytes(usage::memory(pid)?.resident))
 }

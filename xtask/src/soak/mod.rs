@@ -1,6 +1,8 @@
 //! `cargo xtask soak NAME`: long randomized runs; each run is a pure function of its seed, so any can be replayed.
 
 mod money;
+mod random;
+mod walks;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,6 +27,9 @@ enum Name {
     /// Orders at random prices and sizes around the edges of the band, against the running services: every answer
     /// and every holding is compared with an exact model.
     Money,
+    /// Walks over the list of stocks with random filters, orders and page sizes, over two replicas in turns, while prices
+    /// are refreshed and old snapshots expire: every page is compared with the snapshot in the table.
+    Walks,
 }
 
 /// What went wrong in one run; empty when nothing did.
@@ -36,28 +41,34 @@ pub fn run(args: &Args) -> Result<()> {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs())
     });
-    let (name, mut session) = match args.name {
-        Name::Money => ("money", money::Session::start()?),
+    let name = match args.name {
+        Name::Money => "money",
+        Name::Walks => "walks",
     };
     println!("{name}: first seed {seed}; replay one run with --seed N --count 1");
+    let violations = match args.name {
+        Name::Money => money(seed, args.count)?,
+        Name::Walks => walks::run(seed, args.count)?,
+    };
+    if violations > 0 {
+        bail!("{violations} violations");
+    }
+    Ok(())
+}
+
+fn money(seed: u64, count: u64) -> Result<u64> {
+    let mut session = money::Session::start()?;
     let mut violations = 0;
-    for run in 0..args.count {
+    for run in 0..count {
         let seed = seed.wrapping_add(run);
         for violation in session.run(seed)? {
             violations += 1;
             println!("seed {seed}: {violation}");
         }
         if (run + 1) % 10 == 0 {
-            println!(
-                "{} of {} runs, {violations} violations so far",
-                run + 1,
-                args.count
-            );
+            println!("{} of {} runs, {violations} violations so far", run + 1, count);
         }
     }
-    println!("{name}: {} runs, {violations} violations", args.count);
-    if violations > 0 {
-        bail!("{violations} violations");
-    }
-    Ok(())
+    println!("money: {count} runs, {violations} violations");
+    Ok(violations)
 }
