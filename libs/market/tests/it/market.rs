@@ -10,7 +10,7 @@ use fuse_harness::dynamodb::DynamoDb;
 use fuse_harness::redis::Redis;
 use fuse_harness::wait;
 use fuse_market::{
-    CrawlLimits, L1, Market, MarketParts, Pass, RefreshParts, Refresher, SnapshotStore, VendorClient, Wanted,
+    CrawlLimits, L1, Market, MarketParts, Pass, RefreshParts, Refresher, VendorClient, Wanted,
 };
 use fuse_platform::Metrics;
 use fuse_platform::config::{ConfigValue, HttpUrl, RedisConfig, Secret, VendorConfig};
@@ -147,14 +147,6 @@ impl Replica {
         text.lines()
             .find_map(|line| line.strip_prefix(&wanted))
             .map(str::to_owned)
-    }
-
-    async fn shows(&self, snapshot: &Snapshot) -> Result<()> {
-        let what = format!("the replica to show {}", snapshot.meta.id);
-        wait::until_async(&what, DEADLINE, || async {
-            (self.market.current()?.meta.id == snapshot.meta.id).then_some(())
-        })
-        .await
     }
 }
 
