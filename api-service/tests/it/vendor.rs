@@ -81,7 +81,13 @@ async fn check_unknown(action: Action, reason: &str, buys: (u64, u64)) -> Result
 async fn check_failed(action: Action, answer_status: u16, code: &str, buys: (u64, u64)) -> Result<Answer> {
     let world = world_with(action).await?;
     let answer = place(&world, answer_status).await?;
-    answer.is_problem(answer_status, code, &[]);
+    // Our own check passed the price, so the vendor's refusal is told as what it is.
+    let errors: &[&str] = if code == "vendor_rejected" {
+        &["/limitPrice refused"]
+    } else {
+        &[]
+    };
+    answer.is_problem(answer_status, code, errors);
     let order = recorded(&world).await?;
     assert_eq!(
         (&order["status"], &order["reason"]),

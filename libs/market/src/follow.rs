@@ -97,7 +97,10 @@ impl Follower<'_> {
         {
             return Link::Following;
         }
-        match self.look().await {
+        let looked = self.look().await;
+        // Before any crawl: how long the vendor takes is no reason to be unready.
+        self.market.view().mark_tried();
+        match looked {
             Ok(true) => Link::Following,
             Ok(false) => self.start_cold().await,
             Err(error) => {
@@ -227,7 +230,6 @@ impl Follower<'_> {
         if matches!(link, Link::Away(_)) && view.current().is_none() {
             view.cold_is(Cold::Failed);
         }
-        view.mark_tried();
         view.measure(Timestamp::now());
         if link != self.link {
             self.report(link);
