@@ -4,7 +4,10 @@
 mod buy;
 mod crawl;
 mod fixture;
+mod history;
 mod hostile;
+mod l1;
+mod lease;
 mod list;
 mod market;
 mod store;
