@@ -1,6 +1,6 @@
 //! Items that are wrong: each costs its own symbol freshness and nothing else, until they are too many.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use vendor_simulator::{ItemFault, PagingFault, Rule};
 
 use super::{SYMBOLS, World, quote};
@@ -96,7 +96,9 @@ async fn five_percent_bad_are_borne_and_one_more_refuses_the_pass() -> Result<()
     world
         .vendor
         .add_rule(Rule::on_items(&bad[5..], ItemFault::PriceString))?;
-    let refused = world.crawl(Some(&before)).await.err().expect("6 of 100 are bad");
+    let Err(refused) = world.crawl(Some(&before)).await else {
+        bail!("6 of 100 are bad");
+    };
     assert_eq!(refused.reason(), "too_many_bad_items");
     assert_eq!(world.rejected("pass", "too_many_bad_items"), 1);
     Ok(())

@@ -1,6 +1,6 @@
 //! Paging and bodies that are broken refuse the pass, counted by reason; the last good snapshot is what stays.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use fuse_market::ItemFault as Fault;
 use vendor_simulator::{BodyFault, ItemFault, Operation, PagingFault, Rule};
 
@@ -57,7 +57,9 @@ async fn what_breaks_a_pass_is_counted_and_the_next_one_is_whole() -> Result<()>
         world.tick();
         let what = format!("{rules:?}");
         world.rules(rules)?;
-        let refused = world.crawl(Some(&before)).await.err().expect(&what);
+        let Err(refused) = world.crawl(Some(&before)).await else {
+            bail!("taken: {what}");
+        };
         assert_eq!(refused.reason(), reason, "{what}");
         ensure!(refused.is_bad_data(), "{what}");
         assert_eq!(world.rejected("pass", reason), 1, "{what}");
