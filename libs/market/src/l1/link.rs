@@ -112,8 +112,7 @@ impl Shared {
             Ok(Err(error)) => Err(reason(&error)),
             Err(_) => Err("timeout".to_owned()),
         };
-        self.state
-            .known(op, answer.as_ref().err().map(String::as_str));
+        self.state.known(op, answer.as_ref().err().map(String::as_str));
         answer.map_err(|_| self.replace(number))
     }
 
@@ -122,7 +121,8 @@ impl Shared {
     fn replace(&self, number: u64) -> Failure {
         let mut connection = self.connection();
         if connection.0 == number
-            && let Ok(fresh) = ConnectionManager::new_lazy_with_config(self.client.clone(), self.settings.clone())
+            && let Ok(fresh) =
+                ConnectionManager::new_lazy_with_config(self.client.clone(), self.settings.clone())
         {
             *connection = (number + 1, fresh);
         }

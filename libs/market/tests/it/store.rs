@@ -51,7 +51,10 @@ async fn a_table_is_created_once_and_a_foreign_one_is_refused() -> Result<()> {
         .await?
         .ensure_table()
         .await;
-    assert!(matches!(refused, Err(StoreError::WrongKeys { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(StoreError::WrongKeys { .. })),
+        "{refused:?}"
+    );
     Ok(())
 }
 
@@ -195,7 +198,14 @@ async fn a_page_past_its_expiry_is_gone_even_before_it_is_collected() -> Result<
     stored.set(&pages_pk(&first), "PAGE#00000", "expires_at", past)?;
     let gone = stored.store.load(&stored.pointer().await?).await;
     assert!(
-        matches!(gone, Err(StoreError::Incomplete { found: 0, expected: 1, .. })),
+        matches!(
+            gone,
+            Err(StoreError::Incomplete {
+                found: 0,
+                expected: 1,
+                ..
+            })
+        ),
         "{gone:?}"
     );
     assert_eq!(stored.store.load_id(first.meta.id).await?, None);
@@ -207,7 +217,11 @@ async fn pages_stay_two_days_and_those_of_the_current_snapshot_as_long_as_somebo
     let stored = Stored::start().await?;
     let first = snapshot(2_000, "1", 30, 180)?;
     let (pages, _) = flipped(stored.store.publish(&first, None, Fence::NONE).await?);
-    let expiry = |item: &Value| item["expires_at"]["N"].as_str().and_then(|at| at.parse::<i64>().ok());
+    let expiry = |item: &Value| {
+        item["expires_at"]["N"]
+            .as_str()
+            .and_then(|at| at.parse::<i64>().ok())
+    };
     let expiries = || -> Result<Vec<i64>> {
         let items = stored.items()?;
         let pages = items.iter().filter(|((pk, _), _)| *pk == pages_pk(&first));
@@ -216,17 +230,30 @@ async fn pages_stay_two_days_and_those_of_the_current_snapshot_as_long_as_somebo
     let now = Timestamp::now().as_second();
     let written = expiries()?;
     assert_eq!(written.len(), pages);
-    assert!(written.iter().all(|at| (now + DAY_SECS..=now + 2 * DAY_SECS + 60).contains(at)));
+    assert!(
+        written
+            .iter()
+            .all(|at| (now + DAY_SECS..=now + 2 * DAY_SECS + 60).contains(at))
+    );
 
     stored.store.keep_current().await?;
     assert_eq!(expiries()?, written, "nothing to do yet");
     // As if a day and more had passed without a new snapshot.
     stored.set("SNAPSHOT", "CURRENT", "kept_until", now + DAY_SECS / 2)?;
     for page in 0..pages {
-        stored.set(&pages_pk(&first), &format!("PAGE#{page:05}"), "expires_at", now + 60)?;
+        stored.set(
+            &pages_pk(&first),
+            &format!("PAGE#{page:05}"),
+            "expires_at",
+            now + 60,
+        )?;
     }
     stored.store.keep_current().await?;
-    assert!(expiries()?.iter().all(|at| *at > now + DAY_SECS), "{:?}", expiries()?);
+    assert!(
+        expiries()?.iter().all(|at| *at > now + DAY_SECS),
+        "{:?}",
+        expiries()?
+    );
     let writes = stored.dynamodb.requests().get("UpdateItem").copied();
     stored.store.keep_current().await?;
     assert_eq!(stored.dynamodb.requests().get("UpdateItem").copied(), writes);
@@ -236,11 +263,15 @@ async fn pages_stay_two_days_and_those_of_the_current_snapshot_as_long_as_somebo
 #[tokio::test]
 async fn unprocessed_items_are_written_again_and_counted() -> Result<()> {
     let stored = Stored::start().await?;
-    stored.dynamodb.inject("BatchWriteItem", DynamoFault::Unprocessed, 6);
+    stored
+        .dynamodb
+        .inject("BatchWriteItem", DynamoFault::Unprocessed, 6);
     let first = snapshot(100, "1", 10, 5)?;
     flipped(stored.store.publish(&first, None, Fence::NONE).await?);
     assert_eq!(stored.count("HISTORY#")?, 100, "nothing is left out");
-    let counted = stored.metric("snapshot_unprocessed_items_total").and_then(|n| n.parse().ok());
+    let counted = stored
+        .metric("snapshot_unprocessed_items_total")
+        .and_then(|n| n.parse().ok());
     // The one page goes through; five times some of at most 25 lines come back.
     assert!(counted.is_some_and(|n: u32| (5..=60).contains(&n)), "{counted:?}");
     Ok(())
@@ -262,7 +293,12 @@ async fn throttled_batches_are_written_in_the_end() -> Result<()> {
 async fn a_flip_whose_answer_is_lost_is_a_flip() -> Result<()> {
     let stored = Stored::start().await?;
     stored.dynamodb.inject("UpdateItem", DynamoFault::LostAnswer, 1);
-    flipped(stored.store.publish(&snapshot(3, "1", 10, 5)?, None, Fence::NONE).await?);
+    flipped(
+        stored
+            .store
+            .publish(&snapshot(3, "1", 10, 5)?, None, Fence::NONE)
+            .await?,
+    );
     assert_eq!(stored.dynamodb.requests().get("UpdateItem"), Some(&2));
     Ok(())
 }
@@ -293,7 +329,9 @@ async fn writes_keep_to_the_configured_rate() -> Result<()> {
     let store = store_of(&config, &Metrics::new()).await?;
     store.ensure_table().await?;
     let started = Instant::now();
-    let published = store.publish(&snapshot(600, "1", 10, 5)?, None, Fence::NONE).await?;
+    let published = store
+        .publish(&snapshot(600, "1", 10, 5)?, None, Fence::NONE)
+        .await?;
     let Published::Flipped { write_units, .. } = published else {
         panic!("{published:?}");
     };
@@ -312,7 +350,10 @@ async fn an_outage_is_unavailable_and_ends() -> Result<()> {
     stored.dynamodb.stop()?;
     let away = stored.store.current().await;
     assert!(matches!(away, Err(StoreError::Unavailable { .. })), "{away:?}");
-    assert!(!format!("{away:?}").contains("127.0.0.1"), "no addresses: {away:?}");
+    assert!(
+        !format!("{away:?}").contains("127.0.0.1"),
+        "no addresses: {away:?}"
+    );
     let up = || metric(&stored.metrics, "dependency_up{dependency=\"dynamodb\"}");
     assert_eq!(up(), Some("0".into()));
     stored.dynamodb.restart()?;

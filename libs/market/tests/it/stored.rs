@@ -74,7 +74,10 @@ impl Stored {
     /// Every item of the table by its key.
     pub fn items(&self) -> Result<BTreeMap<(String, String), Value>> {
         let scanned = self.dynamodb.call("Scan", &json!({"TableName": TABLE}))?;
-        assert!(scanned["LastEvaluatedKey"].is_null(), "the tests' tables fit one answer");
+        assert!(
+            scanned["LastEvaluatedKey"].is_null(),
+            "the tests' tables fit one answer"
+        );
         let text = |item: &Value, name: &str| item[name]["S"].as_str().unwrap_or_default().to_owned();
         let all = scanned["Items"].as_array().cloned().unwrap_or_default();
         Ok(all
@@ -85,7 +88,11 @@ impl Stored {
 
     /// How many keys begin like this.
     pub fn count(&self, pk: &str) -> Result<usize> {
-        Ok(self.items()?.keys().filter(|(key, _)| key.starts_with(pk)).count())
+        Ok(self
+            .items()?
+            .keys()
+            .filter(|(key, _)| key.starts_with(pk))
+            .count())
     }
 
     /// Overwrites one number of an item.
