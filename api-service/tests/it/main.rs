@@ -10,6 +10,7 @@ mod listing;
 mod market;
 mod metrics;
 mod orders;
+mod prices;
 mod process;
 mod reports;
 mod requests;

@@ -76,7 +76,9 @@ async fn a_service_that_hears_of_no_snapshot_for_three_intervals_says_so() -> Re
             .text()
             .await
             .ok()?;
-        serde_json::from_str::<Value>(&text).ok()
+        serde_json::from_str::<Value>(&text)
+            .ok()
+            .map(|answer| answer["status"].clone())
     };
     wait::until_async("deafness in /status", PATIENCE, || async {
         (status().await?["market"]["deaf"] == true).then_some(())

@@ -1,10 +1,11 @@
 //! Figures: there from the start at zero, with bounded labels.
 
 use anyhow::Result;
+use fuse_harness::wait;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{BOOTSTRAP, World};
+use crate::support::{BOOTSTRAP, PATIENCE, Setup, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_at_zero_from_the_start() -> Result<()> {
@@ -15,6 +16,8 @@ async fn everything_is_at_zero_from_the_start() -> Result<()> {
         r#"fuse_http_requests_total{fault="none",method="GET",route="unmatched",status="4xx"}"#,
         r#"fuse_http_request_duration_seconds_count{method="GET",route="/v1/portfolios/{id}"}"#,
         r#"fuse_http_shed_total{reason="concurrency"}"#,
+        r#"fuse_http_requests_unlogged_total"#,
+        r#"fuse_stock_pages_total{result="made"}"#,
         r#"fuse_auth_failures_total{reason="revoked"}"#,
         r#"fuse_orders_total{reason="none",state="filled"}"#,
         r#"fuse_orders_total{reason="price_out_of_band",state="rejected"}"#,
@@ -118,6 +121,47 @@ async fn one_log_line_tells_one_request() -> Result<()> {
         "{line}"
     );
     assert!(!world.api.proc.log().contains("NOSUCH"), "no bodies in the log");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_successful_reads_a_share_leaves_a_line_and_of_all_else_every_one() -> Result<()> {
+    let world = World::with(Setup {
+        env: vec![("FUSE_LOG__READ_SAMPLE_PER_SEC", "1".to_owned())],
+        ..Setup::default()
+    })
+    .await?;
+    let lines = |part: &str| {
+        let log = world.api.proc.log();
+        log.lines().filter(|line| line.contains(part)).count()
+    };
+    for number in 0..50 {
+        let id = format!("read-{number}");
+        let call = world.get("/v1/stocks?limit=1").key(&world.key);
+        call.header("x-request-id", &id).gives(200).await?;
+        let call = world.get("/v1/stocks?limit=0").key(&world.key);
+        call.header("x-request-id", &format!("bad-{number}"))
+            .gives(400)
+            .await?;
+    }
+    let call = world.order(&world.good_order());
+    call.header("x-request-id", "write-1").gives(201).await?;
+    // The share of a second is told by the first read after it.
+    wait::until_async("the share", PATIENCE, || async {
+        world
+            .get("/v1/stocks?limit=1")
+            .key(&world.key)
+            .send()
+            .await
+            .ok()?;
+        (lines("were sampled") > 0 && lines("write-1") > 0).then_some(())
+    })
+    .await?;
+    assert_eq!((lines("\"bad-"), lines("\"write-1\"")), (50, 1));
+    let logged = lines("\"read-");
+    assert!(logged < 50, "{logged} of 50");
+    let unlogged = world.api.metric("fuse_http_requests_unlogged_total").await?;
+    assert!(unlogged >= 1.0, "{unlogged}");
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Stocks: pages of one snapshot, filters, age and staleness.
 
 use anyhow::Result;
+use fuse_harness::wait;
 use serde_json::json;
 use vendor_simulator::SimulatorConfig;
 
-use crate::support::{BOOTSTRAP, Setup, World};
+use crate::support::{BOOTSTRAP, PATIENCE, Setup, World};
 
 /// Walks from `path` to the last page; gives the symbols of each page.
 async fn walk(world: &World, path: &str) -> Result<Vec<Vec<String>>> {
@@ -180,7 +181,7 @@ async fn filters_select_and_stay_with_their_walk() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_walk_stays_on_its_snapshot_until_that_is_gone() -> Result<()> {
+async fn a_walk_stays_on_its_snapshot_while_that_is_kept_anywhere() -> Result<()> {
     let world = World::start().await?;
     let first = world
         .get("/v1/stocks?limit=10")
@@ -193,19 +194,68 @@ async fn a_walk_stays_on_its_snapshot_until_that_is_gone() -> Result<()> {
         first["nextPageToken"].as_str().expect("a token")
     );
     let expected = world.get(&next).key(&world.key).gives(200).await?.json()["items"].clone();
-    for round in 1..=3 {
-        world.simulator.tick(1);
-        let published = world.publish().await?;
-        world.wait_for_snapshot(published.meta.id).await?;
-        let call = world.get(&next).key(&world.key);
-        if round < 3 {
-            let page = call.gives(200).await?.json();
-            assert_eq!(page["items"], expected, "round {round}");
-            assert_eq!(page["snapshot"]["id"], first["snapshot"]["id"], "round {round}");
-        } else {
-            call.refused(410, "snapshot_gone", &[]).await?;
-        }
+    // The replica holds three; the store keeps more.
+    for round in 1..=4 {
+        refresh(&world).await?;
+        let page = world.get(&next).key(&world.key).gives(200).await?.json();
+        assert_eq!(page["items"], expected, "round {round}");
+        assert_eq!(page["snapshot"]["id"], first["snapshot"]["id"], "round {round}");
     }
+    Ok(())
+}
+
+async fn refresh(world: &World) -> Result<()> {
+    world.simulator.tick(1);
+    let published = world.publish().await?;
+    world.wait_for_snapshot(published.meta.id).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_gone_is_told_apart_from_a_store_that_is_away() -> Result<()> {
+    let world = World::start().await?;
+    let begin = || world.get("/v1/stocks?limit=10").key(&world.key);
+    let first = begin().gives(200).await?.json();
+    refresh(&world).await?;
+    let second = begin().gives(200).await?.json();
+    // Neither is held by the replica any more.
+    for _ in 1..=3 {
+        refresh(&world).await?;
+    }
+    let next = |page: &serde_json::Value| {
+        let token = page["nextPageToken"].as_str().expect("a token");
+        world
+            .get(&format!("/v1/stocks?limit=40&pageToken={token}"))
+            .key(&world.key)
+    };
+    world.dynamodb.stop()?;
+    next(&first).refused(503, "price_store_unavailable", &[]).await?;
+    begin().gives(200).await?;
+    world.dynamodb.restart()?;
+
+    // Somebody, or time, deleted the pages of one.
+    let gone = first["snapshot"]["id"].as_str().expect("an id");
+    let pages = json!({":pk": {"S": format!("SNAPSHOT#{gone}")}});
+    let found = world.dynamodb.call(
+        "Query",
+        &json!({"TableName": "fuse-market", "KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": pages}),
+    )?;
+    let found = found["Items"].as_array().expect("pages");
+    assert!(!found.is_empty(), "the pages are where they are said to be");
+    for page in found {
+        let key = json!({"pk": page["pk"], "sk": page["sk"]});
+        world
+            .dynamodb
+            .call("DeleteItem", &json!({"TableName": "fuse-market", "Key": key}))?;
+    }
+    // For a second after a failure nobody is sent to the store.
+    let answer = wait::until_async("an answer from the store", PATIENCE, || async {
+        let answer = next(&first).send().await.ok()?;
+        (answer.status != 503).then_some(answer)
+    })
+    .await?;
+    answer.is_problem(410, "snapshot_gone", &[]);
+    let page = next(&second).gives(200).await?.json();
+    assert_eq!(page["snapshot"]["id"], second["snapshot"]["id"]);
     Ok(())
 }
 

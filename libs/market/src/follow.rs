@@ -111,7 +111,9 @@ impl Follower<'_> {
                 // A pass makes the table, and a crawl mends pages that are gone, when there is nothing else to serve.
                 let is_mended_by_a_pass = matches!(
                     error,
-                    StoreError::TableMissing { .. } | StoreError::Incomplete { .. } | StoreError::Corrupt { .. }
+                    StoreError::TableMissing { .. }
+                        | StoreError::Incomplete { .. }
+                        | StoreError::Corrupt { .. }
                 );
                 if is_mended_by_a_pass && self.market.current().is_none() {
                     return self.start_cold().await;

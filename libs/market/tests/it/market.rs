@@ -180,7 +180,11 @@ async fn a_cold_start_of_three_replicas_is_one_crawl_with_dynamodb_alone() -> Re
     let world = World::start(false)?;
     let read = stampede(&world, 3).await?;
     assert!(read.iter().all(|snapshot| snapshot.meta == read[0].meta));
-    assert_eq!(world.simulator.counters().lists.received, 5, "one crawl of five pages");
+    assert_eq!(
+        world.simulator.counters().lists.received,
+        5,
+        "one crawl of five pages"
+    );
     Ok(())
 }
 
@@ -189,7 +193,11 @@ async fn a_cold_start_of_three_replicas_is_one_crawl_with_redis() -> Result<()> 
     let world = World::start(true)?;
     let read = stampede(&world, 3).await?;
     assert!(read.iter().all(|snapshot| snapshot.meta == read[0].meta));
-    assert_eq!(world.simulator.counters().lists.received, 5, "one crawl of five pages");
+    assert_eq!(
+        world.simulator.counters().lists.received,
+        5,
+        "one crawl of five pages"
+    );
     Ok(())
 }
 
@@ -204,20 +212,31 @@ async fn a_refresher_that_starts_with_cold_replicas_shares_their_crawl() -> Resu
     };
     let replica = world.replica().await?;
     let mut refresher = world.refresher().await?;
-    let pass = refresher.pass(wanted, &world.stop).await.expect("nobody stops it");
+    let pass = refresher
+        .pass(wanted, &world.stop)
+        .await
+        .expect("nobody stops it");
     assert!(pass.succeeded(), "{pass:?}");
     assert!(replica.market.current_or_wait().await.is_some());
-    assert_eq!(world.simulator.counters().lists.received, 5, "one crawl of five pages");
+    assert_eq!(
+        world.simulator.counters().lists.received,
+        5,
+        "one crawl of five pages"
+    );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_vendor_away_a_cold_reader_is_told_soon_and_the_first_crawl_comes_when_it_is_back() -> Result<()> {
+async fn with_the_vendor_away_a_cold_reader_is_told_soon_and_the_first_crawl_comes_when_it_is_back()
+-> Result<()> {
     let world = World::start(false)?;
     world.simulator.away();
     let replica = world.replica_waiting(Duration::from_secs(600)).await?;
     let nothing = tokio::time::timeout(DEADLINE, replica.market.current_or_wait()).await?;
-    assert!(nothing.is_none(), "told when the crawl failed, long before its patience ends");
+    assert!(
+        nothing.is_none(),
+        "told when the crawl failed, long before its patience ends"
+    );
     world.simulator.back();
     wait::until_async("the first snapshot", Duration::from_secs(60), || async {
         replica.market.current().map(|_| ())
@@ -258,7 +277,10 @@ async fn a_replica_follows_what_is_published_without_redis_and_through_its_loss(
     world.simulator.tick(1);
     world.refresh().await?;
     let third = newer(&replica, &second).await?;
-    assert!(replica.market.view().get(first.meta.id).is_some(), "walks over the first go on");
+    assert!(
+        replica.market.view().get(first.meta.id).is_some(),
+        "walks over the first go on"
+    );
     assert_eq!(replica.metric("snapshot_replica_deaf").as_deref(), Some("0"));
 
     world.redis.as_mut().expect("Redis").restart()?;
@@ -342,20 +364,33 @@ async fn a_failed_page_is_where_the_next_pass_goes_on() -> Result<()> {
         younger_than: Some(Timestamp::now()),
         wait: true,
     };
-    let failed = refresher.pass(wanted, &world.stop).await.expect("nobody stops it");
+    let failed = refresher
+        .pass(wanted, &world.stop)
+        .await
+        .expect("nobody stops it");
     assert_eq!(failed.result(), "reset");
     let began = world.simulator.counters().lists.received;
-    let mut pass = refresher.pass(wanted, &world.stop).await.expect("nobody stops it");
+    let mut pass = refresher
+        .pass(wanted, &world.stop)
+        .await
+        .expect("nobody stops it");
     // The breaker may have opened over the page's failures.
     while pass.result() == "breaker_open" {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        pass = refresher.pass(wanted, &world.stop).await.expect("nobody stops it");
+        pass = refresher
+            .pass(wanted, &world.stop)
+            .await
+            .expect("nobody stops it");
     }
     let Pass::Published(done) = pass else {
         anyhow::bail!("{pass:?}");
     };
     assert_eq!((done.symbols, done.crawl_pages), (40, 5));
-    assert_eq!(world.simulator.counters().lists.received - began, 3, "pages 3, 4 and 5");
+    assert_eq!(
+        world.simulator.counters().lists.received - began,
+        3,
+        "pages 3, 4 and 5"
+    );
     Ok(())
 }
 
