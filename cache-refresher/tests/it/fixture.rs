@@ -33,7 +33,12 @@ impl World {
 
     /// A refresher with a pass a second.
     pub fn refresher(&self) -> Result<Refresher> {
-        let process = self.spawn(&[], &[])?;
+        self.refresher_with(&[])
+    }
+
+    /// The same with more variables.
+    pub fn refresher_with(&self, envs: &[(&str, &str)]) -> Result<Refresher> {
+        let process = self.spawn(&[], envs)?;
         let address = process.wait_for_line("its admin port", SOON, |line| {
             let line: Value = serde_json::from_str(line).ok()?;
             (line["message"] == "admin listening").then(|| line["address"].as_str()?.parse().ok())?
