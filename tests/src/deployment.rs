@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -28,7 +29,19 @@ const CHILDREN: &str = "app.kubernetes.io/name=fuse,app.kubernetes.io/instance=t
 /// Kinds of everything that the operator makes, and what comes of it.
 const CHILD_KINDS: &str = "serviceaccounts,configmaps,services,deployments,replicasets,pods,jobs,cronjobs,ingresses,\
      networkpolicies,poddisruptionbudgets,horizontalpodautoscalers";
-const REPORT_DEADLINE: Duration = Duration::from_secs(120);
+/// A run that begins just before the cut waits for it, two minutes at most.
+const REPORT_DEADLINE: Duration = Duration::from_secs(240);
+
+/// A daily schedule, in UTC, that is hours away from `now` on both sides. A report run by hand soon after is then an interim
+/// one, which holds every order until now; near its daily time the job takes it for the scheduled run instead, and just
+/// after midnight that means yesterday's report.
+#[must_use]
+pub fn far_schedule(now: Timestamp) -> &'static str {
+    match now.to_zoned(TimeZone::UTC).hour() {
+        2..22 => "59 23 * * *",
+        _ => "59 11 * * *",
+    }
+}
 
 /// Where to install, and what.
 #[derive(Debug)]
@@ -284,6 +297,21 @@ fn port(url: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_far_schedule_is_two_hours_away_at_every_minute() {
+        let midnight: Timestamp = "2026-03-02T00:00:00Z".parse().expect("a time");
+        for minute in 0..1440 {
+            let now = midnight + jiff::SignedDuration::from_mins(minute);
+            let at = match far_schedule(now) {
+                "59 23 * * *" => 23 * 60 + 59,
+                "59 11 * * *" => 11 * 60 + 59,
+                other => panic!("{other}"),
+            };
+            let (since, until) = ((minute - at).rem_euclid(1440), (at - minute).rem_euclid(1440));
+            assert!(since > 120 && until >= 120, "{now}: {since} since, {until} until");
+        }
+    }
 
     #[test]
     fn the_port_is_the_authoritys() {

@@ -18,6 +18,8 @@ use serde_json::json;
 use vendor_simulator::{Simulator, SimulatorConfig};
 
 const SOON: Duration = Duration::from_secs(10);
+/// Waited for an answer that must not come.
+const HANGS: Duration = Duration::from_millis(500);
 
 fn sleeper() -> Result<Proc> {
     let sleep = find_program("sleep", "coreutils", &[])?;
@@ -180,7 +182,7 @@ fn dynamodb_keeps_its_data_over_an_outage() -> Result<()> {
     )?;
     ensure!(answer["Item"]["pk"]["S"] == "a", "{answer}");
     dynamodb.hang()?;
-    let hung = fuse_harness::background::http_get(&dynamodb.endpoint(), Duration::from_millis(300));
+    let hung = fuse_harness::background::http_get(&dynamodb.endpoint(), HANGS);
     ensure!(hung.is_err(), "it should hang");
     Ok(())
 }
@@ -250,28 +252,28 @@ fn dynamodb_throttles_and_leaves_items_unprocessed_when_told() -> Result<()> {
 fn the_proxy_forwards_cuts_hangs_and_refuses() -> Result<()> {
     let redis = Redis::start()?;
     let proxy = TcpProxy::start(redis.address())?;
-    ping(proxy.address())?;
+    ping(proxy.address(), SOON)?;
     proxy.set(Mode::Hang)?;
-    ensure!(ping(proxy.address()).is_err(), "it should hang");
+    ensure!(ping(proxy.address(), HANGS).is_err(), "it should hang");
     proxy.set(Mode::Forward)?;
-    ping(proxy.address())?;
+    ping(proxy.address(), SOON)?;
     proxy.set(Mode::Refuse)?;
     ensure!(!wait::accepts(proxy.address()));
     proxy.set(Mode::Forward)?;
     let mut open = std::net::TcpStream::connect(proxy.address())?;
-    talk(&mut open)?;
+    talk(&mut open, SOON)?;
     proxy.cut();
-    wait::until("the cut", SOON, || talk(&mut open).is_err().then_some(()))?;
-    ping(proxy.address())
+    wait::until("the cut", SOON, || talk(&mut open, HANGS).is_err().then_some(()))?;
+    ping(proxy.address(), SOON)
 }
 
-fn ping(address: SocketAddr) -> Result<()> {
-    talk(&mut std::net::TcpStream::connect(address)?)
+fn ping(address: SocketAddr, within: Duration) -> Result<()> {
+    talk(&mut std::net::TcpStream::connect(address)?, within)
 }
 
-fn talk(stream: &mut std::net::TcpStream) -> Result<()> {
+fn talk(stream: &mut std::net::TcpStream, within: Duration) -> Result<()> {
     use std::io::{Read, Write};
-    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    stream.set_read_timeout(Some(within))?;
     stream.write_all(b"PING\r\n")?;
     let mut answer = [0; 7];
     stream.read_exact(&mut answer)?;
@@ -291,9 +293,14 @@ async fn backends_start_and_drop_inside_a_current_thread_runtime() -> Result<()>
 
 /// Speaks SMTP by hand: sends the lines, each after the answer to the one before; returns the answers' codes.
 fn smtp(address: SocketAddr, lines: &[&str]) -> Result<Vec<String>> {
+    smtp_within(address, lines, SOON)
+}
+
+/// The same, waiting so long for each answer.
+fn smtp_within(address: SocketAddr, lines: &[&str], within: Duration) -> Result<Vec<String>> {
     use std::io::{BufRead, BufReader, Write};
     let mut stream = std::net::TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    stream.set_read_timeout(Some(within))?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut codes = Vec::new();
     for line in std::iter::once(None).chain(lines.iter().map(Some)) {
@@ -383,7 +390,7 @@ fn the_mail_sink_refuses_defers_hangs_and_goes_away() -> Result<()> {
     ensure!(smtp(sink.address(), &MAIL).is_err());
     ensure!(sink.messages().len() == 1);
     sink.set_mode(SmtpMode::Hang);
-    ensure!(smtp(sink.address(), &[]).is_err());
+    ensure!(smtp_within(sink.address(), &[], HANGS).is_err());
     sink.set_mode(SmtpMode::Accept);
     sink.stop()?;
     ensure!(!wait::accepts(sink.address()));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use fuse_harness::client::ApiClient;
 use fuse_harness::cluster::LocalCluster;
-use fuse_harness::deployment::{Deployment, HOST, NAME, NAMESPACE, OPERATOR_NAMESPACE};
+use fuse_harness::deployment::{self, Deployment, HOST, NAME, NAMESPACE, OPERATOR_NAMESPACE};
 use fuse_harness::existing::Existing;
 use fuse_harness::image::{self, Image};
 use fuse_harness::kubectl::{Forward, Kubectl};
@@ -61,6 +61,8 @@ enum Target {
 struct Keys {
     admin: String,
     user: Option<String>,
+    /// When the report runs; absent until the first one was run by hand.
+    report_schedule: Option<String>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -116,7 +118,7 @@ fn everything(args: &Args, steps: &mut Steps) -> Result<Option<Summary>> {
         admin_key: &keys.admin.clone(),
         ingress_class: target.ingress_class(args),
         refresh_interval_secs: 300,
-        report_schedule: "59 23 * * *",
+        report_schedule: &keys.report_schedule(),
     };
     steps.step("charts", |lines| {
         let changed = deployment.install_charts()?;
@@ -195,6 +197,7 @@ fn first_order(
         Ok(())
     })?;
     keys.user = Some(user_key);
+    keys.report_schedule = Some(deployment.report_schedule.to_owned());
     keys.save(dir)
 }
 
@@ -376,11 +379,21 @@ impl Keys {
                 let keys = Self {
                     admin: new_secret(),
                     user: None,
+                    report_schedule: None,
                 };
                 keys.save(dir)?;
                 Ok(keys)
             }
             Err(error) => bail!("could not read {}: {error}", file.display()),
+        }
+    }
+
+    /// That of the first report, so that another run changes nothing. Until then one by which the first report, run by hand,
+    /// holds the first order at any time of day.
+    fn report_schedule(&self) -> String {
+        match &self.report_schedule {
+            Some(kept) => kept.clone(),
+            None => deployment::far_schedule(jiff::Timestamp::now()).to_owned(),
         }
     }
 

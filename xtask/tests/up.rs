@@ -82,8 +82,14 @@ fn up_goes_on_after_an_interruption_changes_nothing_the_second_time_and_down_lea
         "the printed address and key do not work: {}",
         text(&listed)
     );
-    let mails = fs::read_dir(state.path().join("fuse/backends/data/mail"))?.count();
-    ensure!(mails == 1, "{mails} mails");
+    let mails: Vec<_> = fs::read_dir(state.path().join("fuse/backends/data/mail"))?.collect();
+    ensure!(mails.len() == 1, "{} mails", mails.len());
+    let mail = mails.into_iter().next().context("one mail")??;
+    let mail = fs::read_to_string(mail.path())?;
+    ensure!(
+        mail.contains("1 order, 1 filled"),
+        "the mail does not hold the order:\n{mail}"
+    );
 
     let second = xtask(state.path(), &up)?;
     for said in ["charts are as they should be", "made by an earlier run"] {

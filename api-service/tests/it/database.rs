@@ -9,7 +9,13 @@ use vendor_simulator::{Action, Latency, Operation, Rule};
 
 use crate::support::{BOOTSTRAP, PATIENCE, Setup, World};
 
-/// A world whose service reaches the database through a proxy.
+/// A database that is away is noticed soon.
+fn impatient() -> Vec<(&'static str, String)> {
+    vec![("FUSE_DATABASE__ACQUIRE_TIMEOUT_MILLIS", "1000".to_owned())]
+}
+
+/// A world whose service reaches the database through a proxy. The vendor may take its time, so that the database can go
+/// away meanwhile.
 async fn behind_proxy() -> Result<(World, TcpProxy)> {
     let postgres = Postgres::shared()?;
     let database = postgres.database()?;
@@ -18,9 +24,12 @@ async fn behind_proxy() -> Result<(World, TcpProxy)> {
         &format!(":{}/", postgres.port()),
         &format!(":{}/", proxy.address().port()),
     );
+    let mut env = impatient();
+    env.push(("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "10000".to_owned()));
     let world = World::on(
         database,
         Setup {
+            env,
             database_url: Some(through),
             ..Setup::default()
         },
@@ -108,6 +117,7 @@ async fn away_at_the_start_is_a_clear_log_and_recovers_by_itself() -> Result<()>
     drop(made);
     postgres.stop()?;
     let setup = Setup {
+        env: impatient(),
         migrate: false,
         ..Setup::default()
     };
@@ -148,6 +158,7 @@ async fn away_at_the_start_is_a_clear_log_and_recovers_by_itself() -> Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_schema_it_is_unavailable_until_migrated() -> Result<()> {
     let world = World::with(Setup {
+        env: impatient(),
         migrate: false,
         ..Setup::default()
     })
@@ -175,7 +186,7 @@ async fn an_outcome_is_kept_while_the_database_is_silent() -> Result<()> {
 
 async fn an_outcome_is_kept(mode: Mode) -> Result<()> {
     let (world, proxy) = behind_proxy().await?;
-    let slow = Action::Latency(Latency::Fixed { ms: 700 });
+    let slow = Action::Latency(Latency::Fixed { ms: 3_000 });
     world
         .simulator
         .add_rule(Rule::on(Operation::Buy, slow))
@@ -224,15 +235,16 @@ async fn an_order_whose_first_write_lost_its_answer_does_not_stay_open() -> Resu
     let (world, proxy) = behind_proxy().await?;
     world.order(&world.good_order()).gives(201).await?;
     // The row is locked, so the first write arrives and waits; then its connection is cut, and then it goes on.
-    let blocker = "begin; lock table orders in share mode; select pg_sleep(2); commit";
+    let blocker = "begin; lock table orders in share mode; select pg_sleep(60); commit";
     let database = world.database_url.clone();
     let blocking = std::thread::spawn(move || {
         Postgres::shared()
             .and_then(|postgres| postgres.sql_at(&database, blocker))
             .map(drop)
     });
+    let lock = "relation = 'orders'::regclass and mode = 'ShareLock' and granted";
     wait::until("the lock to be held", PATIENCE, || {
-        let held = world.sql("select count(*) from pg_locks where relation = 'orders'::regclass and mode = 'ShareLock' and granted");
+        let held = world.sql(&format!("select count(*) from pg_locks where {lock}"));
         held.is_ok_and(|held| held == "1").then_some(())
     })?;
     let body = world.good_order();
@@ -250,7 +262,11 @@ async fn an_order_whose_first_write_lost_its_answer_does_not_stay_open() -> Resu
     })?;
     proxy.cut();
     waiting.await??.is_problem(503, "database_unavailable", &[]);
-    blocking.join().map_err(|_| anyhow!("the blocker panicked"))??;
+    world.sql(&format!(
+        "select pg_terminate_backend(pid) from pg_locks where {lock}"
+    ))?;
+    // Its psql was cut off, and says so.
+    let _ = blocking.join().map_err(|_| anyhow!("the blocker panicked"))?;
 
     // Whether or not the server noticed the cut before it wrote: no order stays submitted, and the vendor was never called for it.
     wait::until("no order to be open", PATIENCE, || {

@@ -36,6 +36,7 @@ impl World {
         self.refresher_with(&[])
     }
 
+    /// The same with more variables.
     pub fn refresher_with(&self, envs: &[(&str, &str)]) -> Result<Refresher> {
         let process = self.spawn(&[], envs)?;
         let address = process.wait_for_line("its admin port", SOON, |line| {

@@ -33,7 +33,8 @@ async fn a_missing_secret_is_named_and_heals() -> Result<()> {
     let started = std::time::Instant::now();
     world.create_secret("database").await?;
     world.condition("ReferencesResolved", "True", "Found").await?;
-    assert!(started.elapsed().as_secs() < 4, "{:?}", started.elapsed());
+    // The watch did it, not the resync of ten minutes.
+    assert!(started.elapsed().as_secs() < 15, "{:?}", started.elapsed());
     let job = world.job().await?;
     world.complete_job(&job).await?;
     world.settle().await?;

@@ -64,7 +64,7 @@ async fn stops_at_once() -> Result<()> {
     let started = std::time::Instant::now();
     operator.stop().await?;
     assert!(
-        started.elapsed() < Duration::from_secs(1),
+        started.elapsed() < Duration::from_secs(5),
         "{:?}",
         started.elapsed()
     );

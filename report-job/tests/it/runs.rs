@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use fuse_domain::{DailyReport, Reason};
+use fuse_harness::deployment::far_schedule;
 use fuse_ledger::DeliveryState;
+use jiff::civil::time;
+use jiff::{SignedDuration, Timestamp};
 use report_job::Args;
 use uuid::Uuid;
 
@@ -305,5 +308,34 @@ async fn a_run_by_hand_sends_what_is_due_before_anything_interim() -> Result<()>
         subjects()[1],
         "Interim: Fuse report 2026-03-03: 0 orders, 0 filled"
     );
+    Ok(())
+}
+
+/// What `cargo xtask up` promises: the report that it runs by hand holds the order that it has just placed.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_far_schedule_a_run_by_hand_holds_the_newest_order_at_any_time_of_day() -> Result<()> {
+    let times: [fn() -> Timestamp; 7] = [
+        || at("2026-03-02T02:00:00Z"),
+        || at("2026-03-02T21:59:59Z"),
+        || at("2026-03-02T22:00:00Z"),
+        || at("2026-03-02T23:58:30Z"),
+        || at("2026-03-02T23:59:30Z"),
+        || at("2026-03-03T00:30:00Z"),
+        || at("2026-03-03T01:59:59Z"),
+    ];
+    for now in times {
+        let mut fixture = fixture().await?;
+        let mut schedule = far_schedule(now()).split(' ');
+        let (minute, hour) = (schedule.next(), schedule.next());
+        let field = |text: Option<&str>| text.expect("five fields").parse();
+        fixture.config.report.time = time(field(hour)?, field(minute)?, 0, 0);
+        let just_now = now() - SignedDuration::from_secs(1);
+        let order = fixture.order("AAPL", None, &just_now.to_string()).await?;
+        fixture.run(now).await?.map_err(anyhow::Error::msg)?;
+        let mails = fixture.sink.messages();
+        assert_eq!(mails.len(), 1, "at {}", now());
+        let body = mails[0].part("text/plain")?;
+        assert!(body.contains(&order.to_string()), "at {}:\n{body}", now());
+    }
     Ok(())
 }

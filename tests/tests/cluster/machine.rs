@@ -84,7 +84,9 @@ fn run_workloads(cluster: &LocalCluster) -> Result<()> {
     })?;
     ensure!(answer.1 == "OK", "{answer:?}");
     eprintln!("ingress: {:.1} s", begun.elapsed().as_secs_f64());
-    ensure!(through_ingress(cluster, "other.example.test", "/ping").is_some_and(|(status, _)| status == 404));
+    wait::until("404 for another host", DEADLINE, || {
+        through_ingress(cluster, "other.example.test", "/ping").filter(|(status, _)| *status == 404)
+    })?;
     let logs = cluster.kubectl(&["logs", "-n", "pods", "job/check"])?;
     ensure!(logs.contains("OK"), "the log of the Job: {logs}");
     let forward = cluster.client().forward("pods", "service/web", 80)?;

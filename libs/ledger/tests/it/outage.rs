@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::support::{at, config};
 
 /// The acquire timeout of the tests' configuration and some room for a busy machine.
-const FAST: Duration = Duration::from_millis(3_500);
+const FAST: Duration = Duration::from_secs(8);
 const BACK: Duration = Duration::from_secs(20);
 
 async fn unavailable(ledger: &Ledger) -> Result<()> {

@@ -33,7 +33,12 @@ pub fn config(url: &str) -> DatabaseConfig {
 pub async fn fixture() -> Result<Fixture> {
     let url = fuse_harness::postgres::Postgres::shared()?.database()?;
     let metrics = Metrics::new();
-    let ledger = Ledger::new(&config(&url), &metrics)?;
+    // Some tests start a hundred calls at once on ten connections.
+    let patient = DatabaseConfig {
+        acquire_timeout: Duration::from_secs(30),
+        ..config(&url)
+    };
+    let ledger = Ledger::new(&patient, &metrics)?;
     ledger.migrate().await?;
     let user = Uuid::now_v7();
     ledger

@@ -81,6 +81,18 @@ impl VendorClient {
     /// # Errors
     /// When the TLS stack cannot be set up.
     pub fn new(config: &VendorConfig, metrics: &Metrics) -> Result<Self, reqwest::Error> {
+        Self::with_breakers(config, metrics, gate::policy())
+    }
+
+    /// The same with breakers of another policy, for lists and for buys.
+    ///
+    /// # Errors
+    /// As [`VendorClient::new`].
+    pub fn with_breakers(
+        config: &VendorConfig,
+        metrics: &Metrics,
+        policy: BreakerPolicy,
+    ) -> Result<Self, reqwest::Error> {
         let metrics = VendorMetrics::new(metrics);
         let lists = HttpClientConfig {
             connect_timeout: config.connect_timeout,
@@ -100,7 +112,7 @@ impl VendorClient {
             pool_idle_timeout: Duration::ZERO,
             ..lists.clone()
         };
-        let gate = |op| Gate::new(op, gate::policy(), metrics.clone());
+        let gate = |op| Gate::new(op, policy, metrics.clone());
         Ok(Self(Arc::new(Inner {
             base_url: config.base_url.as_str().to_owned(),
             api_key: config.api_key.clone(),

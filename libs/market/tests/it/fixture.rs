@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use fuse_domain::BreakerPolicy;
 use fuse_market::VendorClient;
 use fuse_platform::Metrics;
 use fuse_platform::config::{ConfigValue, HttpUrl, Secret, VendorConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub const KEY: &str = "a-key-of-the-tests";
 
@@ -29,6 +30,11 @@ pub enum Act {
 }
 
 impl Act {
+    /// Whether only a deadline of the client ends it.
+    pub fn is_endless(&self) -> bool {
+        matches!(self, Self::Hang | Self::Drip(_))
+    }
+
     pub fn answer(status: u16, body: &str) -> Self {
         Self::with_header(status, "", body)
     }
@@ -83,6 +89,15 @@ impl RawVendor {
 
     pub fn client(&self) -> Result<Client> {
         Client::of(self.address)
+    }
+
+    /// A client for this act: patient, unless patience would not help.
+    pub fn client_for(&self, act: &Act) -> Result<Client> {
+        if act.is_endless() {
+            Client::impatient(self.address)
+        } else {
+            self.client()
+        }
     }
 }
 
@@ -150,20 +165,33 @@ impl Client {
         Self::of_url(&format!("http://{address}"), KEY)
     }
 
-    /// Short deadlines: a test waits for each at most once.
     pub fn of_url(url: &str, key: &str) -> Result<Self> {
-        let metrics = Metrics::new();
+        Self::new(&config(url, key)?, BreakerPolicy::default())
+    }
+
+    /// Short deadlines for answers: a test waits for each at most once.
+    pub fn impatient(address: SocketAddr) -> Result<Self> {
         let config = VendorConfig {
-            base_url: HttpUrl::from_text(url).map_err(anyhow::Error::msg)?,
-            api_key: Secret::from_text(key),
-            connect_timeout: Duration::from_millis(300),
             page_timeout: Duration::from_millis(600),
             buy_timeout: Duration::from_millis(1_500),
-            crawl_timeout: Duration::from_secs(10),
-            pool_idle_timeout: Duration::from_secs(4),
+            ..config(&format!("http://{address}"), KEY)?
         };
+        Self::new(&config, BreakerPolicy::default())
+    }
+
+    /// Its breakers, once open, stay open for longer than a test takes.
+    pub fn with_lasting_breakers(address: SocketAddr) -> Result<Self> {
+        let policy = BreakerPolicy {
+            open_for_min: BreakerPolicy::default().open_for_max,
+            ..BreakerPolicy::default()
+        };
+        Self::new(&config(&format!("http://{address}"), KEY)?, policy)
+    }
+
+    fn new(config: &VendorConfig, policy: BreakerPolicy) -> Result<Self> {
+        let metrics = Metrics::new();
         Ok(Self {
-            vendor: VendorClient::new(&config, &metrics)?,
+            vendor: VendorClient::with_breakers(config, &metrics, policy)?,
             metrics,
         })
     }
@@ -176,4 +204,26 @@ impl Client {
             .find_map(|line| line.strip_prefix(&wanted))
             .map(str::to_owned)
     }
+}
+
+/// Patient: what answers at all does so within these deadlines, also on a busy machine.
+fn config(url: &str, key: &str) -> Result<VendorConfig> {
+    Ok(VendorConfig {
+        base_url: HttpUrl::from_text(url).map_err(anyhow::Error::msg)?,
+        api_key: Secret::from_text(key),
+        connect_timeout: Duration::from_secs(2),
+        page_timeout: Duration::from_secs(10),
+        buy_timeout: Duration::from_secs(10),
+        crawl_timeout: Duration::from_secs(10),
+        pool_idle_timeout: Duration::from_secs(4),
+    })
+}
+
+/// An address that refuses connections, and the socket that keeps it so: bound but not listening, so that nobody else can
+/// take the port.
+pub fn refusing() -> Result<(TcpSocket, SocketAddr)> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(([127, 0, 0, 1], 0).into())?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
 }

@@ -19,7 +19,7 @@ async fn aws_settings_need_neither_network_nor_credentials() {
     let started = Instant::now();
     let settings = aws::sdk_config(&config).await;
     assert!(
-        started.elapsed() < Duration::from_millis(500),
+        started.elapsed() < Duration::from_secs(5),
         "{:?}",
         started.elapsed()
     );
