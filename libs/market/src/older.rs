@@ -1,5 +1,6 @@
 //! Snapshots that are not in the view, for walks that began elsewhere: on a replica that was replaced, or that is ahead
-//! of this one. They are read back from Redis or DynamoDB, where the pages of superseded snapshots are kept for an hour.
+//! of this one. They are read back from Redis, which keeps pages for an hour, or from DynamoDB, which keeps them for two
+//! days.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -16,7 +16,6 @@ use fuse_platform::aws::AwsConfig;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 pub use pass::{Done, Failure, Pass};
 
@@ -80,8 +79,6 @@ pub struct Refresher {
     table_is_there: bool,
     /// What the next crawl is compared with; the snapshot of the pointer as last seen.
     previous: Option<Arc<Snapshot>>,
-    /// The snapshot whose pages are known to be kept.
-    kept: Option<Uuid>,
     tick_at: Option<Timestamp>,
 }
 
@@ -105,7 +102,6 @@ impl Refresher {
             crawler: Crawler::default(),
             table_is_there: false,
             previous: None,
-            kept: None,
             tick_at: None,
         }
     }
@@ -232,10 +228,8 @@ impl Refresher {
             self.previous = None;
             return Ok(());
         };
-        if self.kept != Some(pointer.id) {
-            self.store.keep_current().await?;
-            self.kept = Some(pointer.id);
-        }
+        // Should this be the last pass that succeeds for long, its prices must outlast the outage.
+        self.store.keep_current().await?;
         self.load_previous(&pointer).await.map(|_| ())
     }
 
@@ -322,7 +316,6 @@ impl Refresher {
             history_written,
             write_units,
         };
-        self.kept = Some(pointer.id);
         self.previous = Some(Arc::new(snapshot));
         Ok(Pass::Published(done))
     }

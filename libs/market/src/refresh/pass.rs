@@ -33,6 +33,7 @@ pub(super) const RESULTS: &[&str] = &[
     "too_many_items",
     "too_many_bytes",
     "too_many_bad_items",
+    "too_many_missing",
     "empty",
     // DynamoDB.
     "store_unavailable",

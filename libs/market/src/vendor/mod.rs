@@ -21,7 +21,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fuse_domain::BreakerState;
+use fuse_domain::{BreakerPolicy, BreakerState};
 use fuse_platform::Metrics;
 use fuse_platform::config::{Secret, VendorConfig};
 use fuse_platform::http_client::{self, HttpClientConfig};
