@@ -150,17 +150,17 @@ pub fn price_store_unavailable() -> Problem {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Stock)]
-pub struct StockBody {
+pub struct StockBody<'q> {
     #[schema(example = "AAPL")]
-    pub symbol: String,
-    pub name: String,
-    pub sector: String,
+    pub symbol: &'q str,
+    pub name: &'q str,
+    pub sector: &'q str,
     /// Exact decimal, as the vendor said it.
     #[schema(example = "150.25")]
     pub price: String,
     /// The vendor's own figure; whether absolute or percent is not known.
     #[schema(example = "-0.42")]
-    pub change: String,
+    pub change: &'q str,
     /// The vendor's time of the price.
     #[schema(value_type = String, format = DateTime)]
     pub last_updated: Timestamp,
@@ -173,14 +173,14 @@ pub struct StockBody {
     pub listed: bool,
 }
 
-impl From<&Quote> for StockBody {
-    fn from(quote: &Quote) -> Self {
+impl<'q> From<&'q Quote> for StockBody<'q> {
+    fn from(quote: &'q Quote) -> Self {
         Self {
-            symbol: quote.symbol.as_str().to_owned(),
-            name: quote.name.clone(),
-            sector: quote.sector.clone(),
+            symbol: quote.symbol.as_str(),
+            name: &quote.name,
+            sector: &quote.sector,
             price: quote.price.to_string(),
-            change: quote.change.clone(),
+            change: &quote.change,
             last_updated: quote.last_updated,
             as_of: quote.as_of,
             mover: quote.mover,

@@ -21,9 +21,9 @@ const RENDERING: &[u8] = b"stock 1";
 
 /// One stock and the snapshot that it comes from.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct StockDetail {
+pub struct StockDetail<'q> {
     #[serde(flatten)]
-    stock: StockBody,
+    stock: StockBody<'q>,
     snapshot: SnapshotInfo,
 }
 

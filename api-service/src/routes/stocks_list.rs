@@ -28,9 +28,9 @@ const SYMBOLS_MAX: usize = 100;
 /// A page of stocks. Written piece by piece from what the shelf has ready; this is its description.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct StockPage {
+pub struct StockPage<'q> {
     /// In the order of `sort`.
-    pub items: Vec<StockBody>,
+    pub items: Vec<StockBody<'q>>,
     /// Send it as `pageToken` for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,

@@ -1,7 +1,8 @@
 //! A shelf: one snapshot, laid out for being listed.
 //!
-//! It is built once per snapshot, away from requests: every item is rendered, the orders are sorted and the texts lowered. What is asked
-//! then is a slice of something that is there. Pages are kept as ready bytes, identity and gzip; serving one prepares the next.
+//! It is built once per snapshot, away from requests: the orders are sorted and the texts lowered. What is asked then is a slice of
+//! something that is there. Pages are kept as ready bytes, identity and gzip; serving one prepares the next. Items are not kept as texts
+//! beside the pages: that would double the memory of a snapshot to save a twentieth of a millisecond where a page is made.
 //!
 //! What must stay true: a page depends on its snapshot, filter, order, limit and position alone, so that every replica serves the same
 //! bytes, but for the age at the end; the cost of a page does not depend on the number of stocks.
@@ -32,7 +33,6 @@ pub use order::Sort;
 pub use page::{Asked, LIMIT_DEFAULT, Page};
 pub use shelves::{Lost, Shelves};
 
-use crate::market_data::StockBody;
 use moment::Moments;
 use text::{Texts, place};
 
@@ -43,10 +43,6 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 pub struct Shelf {
     number: u64,
     snapshot: Arc<Snapshot>,
-    /// The JSON texts of all items by symbol, with commas between them.
-    items: Box<[u8]>,
-    /// Where each item ends.
-    ends: Box<[u32]>,
     texts: Texts,
     /// Places by each order of [`Sort::ALL`].
     orders: [Box<[u32]>; Sort::ALL.len()],
@@ -54,19 +50,9 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    /// Renders and sorts: some ten milliseconds of CPU for 10,000 stocks, so not on a thread that answers requests.
+    /// Sorts: some ten milliseconds of CPU for 10,000 stocks, so not on a thread that answers requests.
     #[must_use]
     pub fn build(snapshot: Arc<Snapshot>) -> Self {
-        let mut items = Vec::with_capacity(snapshot.quotes.len() * 240);
-        let mut ends = Vec::with_capacity(snapshot.quotes.len());
-        for quote in &snapshot.quotes {
-            if !items.is_empty() {
-                items.push(b',');
-            }
-            serde_json::to_writer(&mut items, &StockBody::from(quote))
-                .expect("texts and flags always serialize into memory");
-            ends.push(place(items.len()));
-        }
         let texts = Texts::of(&snapshot);
         let orders = Sort::ALL.map(|sort| {
             let mut order: Box<[u32]> = (0..place(snapshot.quotes.len())).collect();
@@ -78,8 +64,6 @@ impl Shelf {
         Self {
             number: NUMBER.fetch_add(1, Memory::Relaxed),
             moments: Moments::new(snapshot.meta.clone()),
-            items: items.into_boxed_slice(),
-            ends: ends.into_boxed_slice(),
             texts,
             orders,
             snapshot,
@@ -117,13 +101,5 @@ impl Shelf {
             .quotes
             .binary_search_by(|quote| quote.symbol.cmp(symbol));
         found.ok().map(place)
-    }
-
-    /// The JSON text of one item.
-    fn item(&self, at: u32) -> &[u8] {
-        let begin = at
-            .checked_sub(1)
-            .map_or(0, |before| self.ends[before as usize] as usize + 1);
-        &self.items[begin..self.ends[at as usize] as usize]
     }
 }

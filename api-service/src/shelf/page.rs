@@ -9,10 +9,13 @@ use super::Shelf;
 use super::filter::Filter;
 use super::gzip::OpenGzip;
 use super::order::Sort;
+use crate::market_data::StockBody;
 use crate::page_token::{FilterHash, PageTokens};
 
 /// Changes whenever the bytes of the same page would: part of every `ETag`.
 const RENDERING: &[u8] = b"stocks page 1";
+/// About what one stock takes.
+const ITEM_BYTES: usize = 240;
 /// Stocks on a page when the client does not say.
 pub const LIMIT_DEFAULT: u16 = 100;
 
@@ -106,14 +109,14 @@ impl Page {
         let end = selected.len().min(begin + usize::from(asked.limit));
         let places = &selected[begin..end];
         let next = places.last().copied().filter(|_| end < selected.len());
-        let items: usize = places.iter().map(|at| shelf.item(*at).len() + 1).sum();
-        let mut text = Vec::with_capacity(items + 256);
+        let mut text = Vec::with_capacity(places.len() * ITEM_BYTES + 256);
         text.extend_from_slice(b"{\"items\":[");
         for (number, at) in places.iter().enumerate() {
             if number > 0 {
                 text.push(b',');
             }
-            text.extend_from_slice(shelf.item(*at));
+            serde_json::to_writer(&mut text, &StockBody::from(shelf.quote(*at)))
+                .expect("texts and flags always serialize into memory");
         }
         text.push(b']');
         if let Some(last) = next {

@@ -10,9 +10,9 @@ use super::page::{Asked, Page, PageKey};
 use crate::metrics::Metrics;
 use crate::page_token::{FilterHash, PageTokens};
 
-/// Ready pages of all shelves together: a walk over 10,000 stocks has three megabytes.
+/// Ready pages of all shelves together; a walk over 10,000 stocks takes three megabytes in both forms, and those who walk together share it.
 const PAGES_MAX: usize = 1_024;
-const PAGES_BYTES_MAX: usize = 6 * 1024 * 1024;
+const PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Filtered selections of all shelves together, four bytes a stock.
 const SELECTIONS_MAX: usize = 256;
 const SELECTIONS_BYTES_MAX: usize = 1024 * 1024;
