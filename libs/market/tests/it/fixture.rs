@@ -166,7 +166,7 @@ impl Client {
     }
 
     pub fn of_url(url: &str, key: &str) -> Result<Self> {
-        Self::new(&config(url, key)?, BreakerPolicy::default())
+        Self::new(&config(url, key)?)
     }
 
     /// Short deadlines for answers: a test waits for each at most once.
@@ -176,7 +176,7 @@ impl Client {
             buy_timeout: Duration::from_millis(1_500),
             ..config(&format!("http://{address}"), KEY)?
         };
-        Self::new(&config, BreakerPolicy::default())
+        Self::new(&config)
     }
 
     /// Its breakers, once open, stay open for longer than a test takes.
@@ -185,13 +185,18 @@ impl Client {
             open_for_min: BreakerPolicy::default().open_for_max,
             ..BreakerPolicy::default()
         };
-        Self::new(&config(&format!("http://{address}"), KEY)?, policy)
-    }
-
-    fn new(config: &VendorConfig, policy: BreakerPolicy) -> Result<Self> {
+        let config = config(&format!("http://{address}"), KEY)?;
         let metrics = Metrics::new();
         Ok(Self {
-            vendor: VendorClient::with_breakers(config, &metrics, policy)?,
+            vendor: VendorClient::with_breakers(&config, &metrics, policy)?,
+            metrics,
+        })
+    }
+
+    fn new(config: &VendorConfig) -> Result<Self> {
+        let metrics = Metrics::new();
+        Ok(Self {
+            vendor: VendorClient::new(config, &metrics)?,
             metrics,
         })
     }
