@@ -130,3 +130,24 @@ fn every_page_of_a_pass_is_told() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn when_all_prices_change_at_once_every_change_is_history_and_every_stock_a_mover() -> Result<()> {
+    let world = World::start()?;
+    let symbols = world.vendor.symbols();
+    for symbol in &symbols {
+        world
+            .vendor
+            .set_prices(symbol, vec!["10".parse()?, "20".parse()?]);
+    }
+    for (tick, price, movers) in [(0, "10", 0), (1, "20", 40)] {
+        world.vendor.tick(tick);
+        let done = world.spawn(&["--once"], &[])?;
+        assert_eq!(done.wait_exit(SOON)?.code(), Some(0), "{}", done.log());
+        let log = done.log();
+        assert!(log.contains(r#""history_written":40"#), "{log}");
+        assert!(log.contains(&format!(r#""snapshot.movers":{movers},"#)), "{log}");
+        assert!(symbols.iter().all(|symbol| world.price(symbol).as_deref() == Some(price)));
+    }
+    Ok(())
+}
