@@ -244,7 +244,8 @@ impl Follower<'_> {
         match (self.link, self.cold.busy_since) {
             (Link::Nothing, Some(since)) => (since.elapsed() / COLD_POLL_PART)
                 .clamp(COLD_POLL_MIN, COLD_POLL_MAX.min(poll).max(COLD_POLL_MIN)),
-            (Link::Following, _) if is_told => poll * POLLS_SAVED_BY_REDIS,
+            // Heard, but silent longer than it should be: perhaps nobody announces.
+            (Link::Following, _) if is_told && !self.market.hearing().is_late => poll * POLLS_SAVED_BY_REDIS,
             _ => poll,
         }
     }

@@ -24,7 +24,7 @@ const DEAF_INTERVALS: u32 = 3;
 #[derive(Clone)]
 pub struct MarketView {
     state: Arc<watch::Sender<State>>,
-    deaf_after: Duration,
+    interval: Duration,
     figures: Arc<Figures>,
 }
 
@@ -57,6 +57,8 @@ pub(crate) enum Cold {
 pub struct Hearing {
     /// Time since the last new snapshot came, or since the start.
     pub silent_for: Duration,
+    /// Longer than one refresh interval: a new one should have come.
+    pub is_late: bool,
     /// Longer than three refresh intervals.
     pub is_deaf: bool,
 }
@@ -82,7 +84,7 @@ impl MarketView {
         };
         Self {
             state: Arc::new(watch::Sender::new(state)),
-            deaf_after: interval * DEAF_INTERVALS,
+            interval,
             figures: Arc::new(Figures { age, deaf }),
         }
     }
@@ -119,7 +121,8 @@ impl MarketView {
         let silent_for = self.state.borrow().heard.elapsed();
         Hearing {
             silent_for,
-            is_deaf: silent_for > self.deaf_after,
+            is_late: silent_for > self.interval,
+            is_deaf: silent_for > self.interval * DEAF_INTERVALS,
         }
     }
 
