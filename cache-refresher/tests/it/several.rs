@@ -147,7 +147,11 @@ fn when_all_prices_change_at_once_every_change_is_history_and_every_stock_a_move
         let log = done.log();
         assert!(log.contains(r#""history_written":40"#), "{log}");
         assert!(log.contains(&format!(r#""snapshot.movers":{movers},"#)), "{log}");
-        assert!(symbols.iter().all(|symbol| world.price(symbol).as_deref() == Some(price)));
+        assert!(
+            symbols
+                .iter()
+                .all(|symbol| world.price(symbol).as_deref() == Some(price))
+        );
     }
     Ok(())
 }
