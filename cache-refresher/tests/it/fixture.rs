@@ -31,6 +31,10 @@ impl World {
         })
     }
 
+    pub fn vendor_key(&self) -> &str {
+        &self.vendor_key
+    }
+
     /// A refresher with a pass a second.
     pub fn refresher(&self) -> Result<Refresher> {
         self.refresher_with(&[])

@@ -1,5 +1,6 @@
 //! The refresher as its operators see it: a process with environment, logs, metrics and a table.
 
+mod aws;
 mod fixture;
 mod several;
 
