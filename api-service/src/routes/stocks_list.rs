@@ -133,6 +133,11 @@ async fn stand(
     token: Option<&str>,
 ) -> Result<(Arc<Shelf>, Option<u32>), ApiError> {
     let Some(token) = token else {
+        if asked.filter().movers == Some(true)
+            && let Some(movers) = state.shelves.movers().await
+        {
+            return Ok((movers, None));
+        }
         return Ok((current(state).await?, None));
     };
     let position = state.tokens.open(asked.hash(), token)?;

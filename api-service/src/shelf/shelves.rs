@@ -102,6 +102,15 @@ impl Shelves {
         self.current()
     }
 
+    /// The movers alone, while there is no shelf at all: the same pages as from the whole snapshot, for questions that ask
+    /// for movers only.
+    pub async fn movers(&self) -> Option<Arc<Shelf>> {
+        if self.current().is_some() {
+            return None;
+        }
+        build(Arc::new(self.0.market.movers().await?)).await
+    }
+
     /// The shelf of a walk's snapshot.
     ///
     /// # Errors

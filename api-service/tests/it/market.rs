@@ -124,3 +124,44 @@ async fn a_clock_that_is_ten_minutes_off_makes_data_stale_and_sells_nothing() ->
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_service_whose_pages_are_gone_lists_the_movers_from_their_index() -> Result<()> {
+    let world = World::with(Setup {
+        env: vec![("FUSE_STOCKS__EARLY_PASS_SECS", "1".to_owned())],
+        publish: Some(30),
+        ..Setup::default()
+    })
+    .await?;
+    let (symbol, order) = (world.symbol(), world.good_order());
+    world.simulator.set_prices(&symbol, vec!["12345.67".parse()?]);
+    world.order(&order).gives(422).await?;
+    let path = "/v1/stocks?movers=true";
+    let listed = wait::until_async("the mover", PATIENCE, || async {
+        let answer = world.get(path).key(&world.key).send().await.ok()?;
+        (answer.json()["total"] == 1).then(|| answer.json())
+    })
+    .await
+    .map_err(|error| world.api.proc.explain(error))?;
+    assert_eq!(listed["items"][0]["symbol"], symbol);
+
+    world.simulator.away();
+    let id = listed["snapshot"]["id"].as_str().expect("an id");
+    let key = serde_json::json!({
+        "TableName": "fuse-market",
+        "Key": {"pk": {"S": format!("SNAPSHOT#{id}")}, "sk": {"S": "PAGE#00000"}},
+    });
+    world.dynamodb.call("DeleteItem", &key)?;
+    let cold = world.second_api()?;
+    let get = |path: &str| cold.call(reqwest::Method::GET, path).key(&world.key);
+    let found = wait::until_async("the movers", PATIENCE, || async {
+        let answer = get(path).send().await.ok()?;
+        (answer.status == 200).then(|| answer.json())
+    })
+    .await
+    .map_err(|error| cold.proc.explain(error))?;
+    assert_eq!(found["items"], listed["items"]);
+    assert_eq!(found["snapshot"]["takenAt"], listed["snapshot"]["takenAt"]);
+    get("/v1/stocks").refused(503, "no_market_data", &[]).await?;
+    Ok(())
+}

@@ -116,6 +116,15 @@ impl World {
         Ok(world)
     }
 
+    /// Another replica over the same backends.
+    pub fn second_api(&self) -> Result<Api> {
+        Api::start(&environment(
+            &self.database_url,
+            &self.simulator,
+            &self.dynamodb,
+        ))
+    }
+
     /// Crawls the simulator and publishes the snapshot, as the cache-refresher does.
     pub async fn publish(&self) -> Result<Snapshot> {
         self.market.publish(Timestamp::now()).await

@@ -140,6 +140,19 @@ impl Market {
         self.0.store.history(symbol, range, after, limit).await
     }
 
+    /// The movers of the current snapshot alone, out of the store's index: for as long as this replica has no snapshot
+    /// to read them from. `None` when the index knows of none, which may as well mean that there is no index.
+    pub async fn movers(&self) -> Option<Snapshot> {
+        let pointer = self.0.store.current().await.ok()??;
+        let movers = self.0.store.movers(pointer.taken_at).await.ok()?;
+        if movers.is_empty() {
+            return None;
+        }
+        let mut snapshot = Snapshot::new(pointer.id, pointer.taken_at, movers);
+        snapshot.meta.tick_at = pointer.tick_at;
+        Some(snapshot)
+    }
+
     /// How well this replica follows.
     pub fn hearing(&self) -> Hearing {
         self.0.view.hearing()

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use fuse_domain::{Price, Symbol};
+use fuse_domain::{Price, Quote, Symbol};
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
 
@@ -130,10 +130,10 @@ impl SnapshotStore {
         Ok(())
     }
 
-    /// The symbols whose quotes were movers in the snapshot taken at `taken_at`, in order, from the sparse index: for
-    /// a replica that holds no snapshot. Empty when the table has no such index (said once in the log). The index
-    /// follows the table by a moment.
-    pub async fn movers(&self, taken_at: Timestamp) -> Result<Vec<Symbol>, StoreError> {
+    /// The movers of the snapshot taken at `taken_at`, by symbol, from the sparse index: for a replica that holds no
+    /// snapshot. Empty when the table has no such index (said once in the log). The index follows the table by a
+    /// moment.
+    pub async fn movers(&self, taken_at: Timestamp) -> Result<Vec<Quote>, StoreError> {
         let movers = self.movers_of(taken_at).await;
         match self.seen(movers) {
             // The table has no such index, or none yet.
@@ -152,7 +152,7 @@ impl SnapshotStore {
         }
     }
 
-    async fn movers_of(&self, taken_at: Timestamp) -> Result<Vec<Symbol>, StoreError> {
+    async fn movers_of(&self, taken_at: Timestamp) -> Result<Vec<Quote>, StoreError> {
         let mut found = self
             .client
             .query()

@@ -3,7 +3,7 @@
 //! ```text
 //! SNAPSHOT / CURRENT               pointer: id taken_at tick_at pages count fence kept_until
 //! SNAPSHOT#{id} / PAGE#{n}         quotes (compressed JSON array) taken_at pages count expires_at
-//! HISTORY#{symbol}#{day} / {time}  price change expires_at, and of movers: mover_pk mover_sk
+//! HISTORY#{symbol}#{day} / {time}  price change expires_at, and of movers: name sector mover_pk mover_sk
 //! LEASE#{name} / LEASE             owner fence beat until
 //! ```
 //! The index `movers` (`mover_pk`, `mover_sk`) holds the movers only: `MOVERS` / `{taken_at ms}#{symbol}`.
@@ -152,6 +152,9 @@ pub(super) fn history(quote: &Quote, taken_at: Timestamp) -> Item {
             MOVER_SK.into(),
             string(format!("{}{}", movers_of(taken_at), quote.symbol)),
         );
+        // What a reader of the index needs beside the line, to list the stock.
+        item.insert("name".into(), string(&quote.name));
+        item.insert("sector".into(), string(&quote.sector));
     }
     item
 }
@@ -174,11 +177,28 @@ pub(super) fn movers_of(taken_at: Timestamp) -> String {
     format!("{:013}#", taken_at.as_millisecond())
 }
 
-pub(super) fn mover(item: &Item) -> Result<Symbol, StoreError> {
-    text(item, MOVER_SK)
+/// The quote of a mover, as it was in the snapshot in which it moved.
+pub(super) fn mover(item: &Item) -> Result<Quote, StoreError> {
+    let corrupt = |what: &str| StoreError::corrupt(format!("a mover with a bad {what}"));
+    let (taken_at, symbol) = text(item, MOVER_SK)
         .and_then(|sk| sk.split_once('#'))
-        .and_then(|(_, symbol)| Symbol::parse(symbol).ok())
-        .ok_or_else(|| StoreError::corrupt("a mover without a symbol"))
+        .ok_or_else(|| corrupt("key"))?;
+    let as_of = taken_at
+        .parse()
+        .ok()
+        .and_then(|millis| Timestamp::from_millisecond(millis).ok());
+    let HistoryPoint { at, price, change } = history_point(item)?;
+    Ok(Quote {
+        symbol: Symbol::parse(symbol).map_err(|_| corrupt("symbol"))?,
+        name: text(item, "name").ok_or_else(|| corrupt("name"))?.to_owned(),
+        sector: text(item, "sector").ok_or_else(|| corrupt("sector"))?.to_owned(),
+        price,
+        change,
+        last_updated: at,
+        as_of: as_of.ok_or_else(|| corrupt("key"))?,
+        mover: true,
+        listed: true,
+    })
 }
 
 /// The day in UTC, as history is kept by days.

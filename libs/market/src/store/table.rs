@@ -127,7 +127,7 @@ async fn create(client: &Client, table: &str) -> Result<(), StoreError> {
             GlobalSecondaryIndex::builder()
                 .index_name(MOVERS_INDEX)
                 .set_key_schema(Some(keys(MOVER_PK, MOVER_SK)?))
-                .projection(keys_only())
+                .projection(everything())
                 .build()
                 .map_err(not_built)?,
         )
@@ -144,7 +144,7 @@ async fn add_index(client: &Client, table: &str) -> Result<(), StoreError> {
     let index = CreateGlobalSecondaryIndexAction::builder()
         .index_name(MOVERS_INDEX)
         .set_key_schema(Some(keys(MOVER_PK, MOVER_SK)?))
-        .projection(keys_only())
+        .projection(everything())
         .build()
         .map_err(not_built)?;
     let added = client
@@ -198,9 +198,9 @@ fn keys(hash: &str, range: &str) -> Result<Vec<KeySchemaElement>, StoreError> {
     ])
 }
 
-fn keys_only() -> Projection {
+fn everything() -> Projection {
     Projection::builder()
-        .projection_type(ProjectionType::KeysOnly)
+        .projection_type(ProjectionType::All)
         .build()
 }
 

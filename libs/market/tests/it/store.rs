@@ -10,7 +10,7 @@ use fuse_platform::Metrics;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::stored::{Stored, TABLE, config, flipped, metric, snapshot, store_of, symbol};
+use crate::stored::{Stored, TABLE, config, flipped, metric, snapshot, store_of};
 
 const DAY_SECS: i64 = 24 * 3_600;
 
@@ -96,7 +96,7 @@ async fn a_table_without_the_index_of_movers_gets_it_or_does_without() -> Result
     config.create_table = true;
     let store = store_of(&config, &Metrics::new()).await?;
     assert_eq!(store.ensure_table().await?, TableState::Existed);
-    assert_eq!(store.movers(first.meta.taken_at).await?, [symbol(1)]);
+    assert_eq!(store.movers(first.meta.taken_at).await?, [first.quotes[1].clone()]);
     store.ensure_table().await?;
     assert_eq!(dynamodb.requests().get("UpdateTable"), Some(&1));
     Ok(())
