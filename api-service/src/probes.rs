@@ -52,8 +52,8 @@ impl Probes {
     }
 
     async fn look(&mut self) {
-        let dynamodb = self.store.current().await.is_ok();
-        self.state.metrics.dynamodb_up.set(i64::from(dynamodb));
+        // The store sets its own figure, by every answer: a table that is missing is no dependency that is down.
+        let _ = self.store.current().await;
         let postgres = self.look_at_postgres().await;
         let is_up = postgres.is_ok();
         self.state.metrics.postgres_up.set(i64::from(is_up));

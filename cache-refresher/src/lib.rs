@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 pub use settings::Settings;
 
-use schedule::{Ended, Schedule};
+use schedule::{Ended, Next, Schedule};
 
 /// Runs passes until the process is asked to stop.
 ///
@@ -46,10 +46,8 @@ pub async fn run(context: &Context, settings: Settings) -> Result<(), BoxError> 
         let Some(pass) = refresher.pass(wanted, &stop).await else {
             return Ok(());
         };
-        let next = schedule.next(ended(&pass, &refresher), started_at, Timestamp::now());
-        // From the start of the pass, so that a slow crawl does not stretch the interval; a pass that took longer
-        // than that is followed at once by one pass, never by a burst.
-        let due = started + next.wait;
+        let next = schedule.next(ended(&pass, &refresher, started_at), started_at, Timestamp::now());
+        let due = due(&pass, next, started, Instant::now());
         let wait = due.saturating_duration_since(Instant::now());
         report::log(&pass, started.elapsed(), wait);
         let shown = report::status(&pass, started_at, started.elapsed(), wait);
@@ -96,10 +94,17 @@ async fn refresher(context: &Context, settings: &Settings) -> Result<Refresher, 
     Ok(Refresher::new(parts, metrics))
 }
 
-fn ended(pass: &Pass, refresher: &Refresher) -> Ended {
+/// A good pass that took longer than the wait is followed at once by one pass, never by a burst.
+fn due(pass: &Pass, next: Next, started: Instant, ended: Instant) -> Instant {
+    (if pass.succeeded() { started } else { ended }) + next.wait
+}
+
+fn ended(pass: &Pass, refresher: &Refresher, started_at: Timestamp) -> Ended {
     if pass.succeeded() {
+        let current = refresher.current();
         Ended::Well {
-            tick_at: refresher.tick_at(),
+            tick_at: current.map(|current| current.tick_at),
+            taken_at: current.map_or(started_at, |current| current.taken_at),
         }
     } else {
         Ended::Failed {
@@ -110,4 +115,26 @@ fn ended(pass: &Pass, refresher: &Refresher) -> Ended {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use fuse_market::Failure;
+
+    use super::*;
+
+    #[test]
+    fn the_wait_after_a_failure_counts_from_its_end() {
+        let (started, wait) = (Instant::now(), Duration::from_secs(5));
+        let ended = started + Duration::from_secs(120);
+        let next = Next {
+            wait,
+            younger_than: Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(due(&Pass::Superseded, next, started, ended), started + wait);
+        assert_eq!(
+            due(&Pass::Failed(Failure::Fenced), next, started, ended),
+            ended + wait
+        );
+    }
 }

@@ -1,9 +1,18 @@
 //! When the next pass begins: just after the vendor's next tick, as far as its own times tell, else after the
 //! configured interval.
+//!
+//! The vendor stamps its prices by its own clock, and may show them long after that. What is between a tick's stamp and
+//! its being seen, by our clock, is its lag; it is learned, and may be negative.
+
+mod lag;
+#[cfg(test)]
+mod simulated;
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+
+use lag::Lag;
 
 /// First wait after a failure; doubles with each further one.
 const RETRY_BASE: Duration = Duration::from_secs(5);
@@ -13,17 +22,23 @@ const RETRY_CAP: Duration = Duration::from_secs(60);
 const JITTER_MAX: Duration = Duration::from_secs(2);
 /// Prices of one tick carry times that differ by some milliseconds, and the vendor needs a moment to have them all.
 const AFTER_TICK: Duration = Duration::from_secs(2);
-/// A pass that still saw the old tick is repeated after this, a few times.
+/// A pass that still saw the old tick is repeated after this, and after longer each time, up to a tenth of the
+/// interval, so many times.
 const LATE_TICK_RETRY: Duration = Duration::from_secs(5);
-const LATE_TICK_RETRIES_MAX: u32 = 3;
-/// The vendor's clock is believed when its newest price is not further ahead of ours than this.
-const AHEAD_MAX: SignedDuration = SignedDuration::from_secs(5);
+const LATE_TICK_RETRIES_MAX: u32 = 10;
+/// Between two passes at the interval, however old the snapshot is that the last one found.
+const PAUSE_MIN: Duration = Duration::from_secs(5);
 
 /// What the schedule learns from the pass that just ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Ended {
-    /// A snapshot as young as was wanted is there. `tick_at`: the vendor's time of its newest price, where we know it.
-    Well { tick_at: Option<Timestamp> },
+    /// A snapshot as young as was wanted is there.
+    Well {
+        /// The vendor's time of its newest price, where we know it.
+        tick_at: Option<Timestamp>,
+        /// When its crawl began; by somebody else perhaps.
+        taken_at: Timestamp,
+    },
     /// `retry_after` is what the vendor, or its breaker, asks for.
     Failed { retry_after: Option<Duration> },
 }
@@ -31,7 +46,8 @@ pub(crate) enum Ended {
 /// The next pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Next {
-    /// From the start of the pass that just ended.
+    /// From the start of the pass that just ended when it ended well, so that a slow crawl does not stretch the interval;
+    /// from its end when it failed, so that a slow failure is no reason to come back at once.
     pub(crate) wait: Duration,
     /// A snapshot taken after this makes the pass unnecessary: the tick that it is for, as far as is known.
     pub(crate) younger_than: Timestamp,
@@ -42,10 +58,20 @@ pub(crate) struct Schedule {
     failures: u32,
     /// The tick that the last good pass saw.
     tick: Option<Timestamp>,
+    lag: Lag,
     /// Passes in a row that saw no newer one although it was due.
     late: u32,
     /// What the last pass was for; a retry is for the same.
     younger_than: Timestamp,
+}
+
+/// A good pass, as its times tell it.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    tick: Timestamp,
+    taken_at: Timestamp,
+    started_at: Timestamp,
+    now: Timestamp,
 }
 
 impl Schedule {
@@ -55,6 +81,7 @@ impl Schedule {
             interval,
             failures: 0,
             tick: None,
+            lag: Lag::new(interval),
             late: 0,
             younger_than: now.checked_sub(interval).unwrap_or(Timestamp::MIN),
         }
@@ -68,13 +95,17 @@ impl Schedule {
     /// `started_at` is when the pass began that just `ended`, `now` is now.
     pub(crate) fn next(&mut self, ended: Ended, started_at: Timestamp, now: Timestamp) -> Next {
         match ended {
-            Ended::Well { tick_at } => {
+            Ended::Well { tick_at, taken_at } => {
                 self.failures = 0;
-                let next = self.after_tick(tick_at, started_at, now).unwrap_or_else(|| Next {
-                    wait: self.interval + up_to(JITTER_MAX.min(self.interval / 20)),
-                    // Passes of others count when they began well after ours.
-                    younger_than: plus(started_at, self.interval / 2),
+                let seen = tick_at.map(|tick| Seen {
+                    tick,
+                    taken_at,
+                    started_at,
+                    now,
                 });
+                let next = seen
+                    .and_then(|seen| self.after_tick(seen))
+                    .unwrap_or_else(|| self.after_interval(taken_at, started_at));
                 self.younger_than = next.younger_than;
                 next
             }
@@ -85,41 +116,64 @@ impl Schedule {
         }
     }
 
+    /// Without a guide: an interval after the snapshot, not after our look at it, which may have been by somebody else.
+    fn after_interval(&self, taken_at: Timestamp, started_at: Timestamp) -> Next {
+        let age = Duration::try_from(started_at.duration_since(taken_at)).unwrap_or_default();
+        let wait = self.interval.saturating_sub(age);
+        Next {
+            wait: wait.max(PAUSE_MIN.min(self.interval)) + self.jitter(),
+            // Passes of others count when they began well after the snapshot.
+            younger_than: plus(taken_at, self.interval / 2),
+        }
+    }
+
     /// Just after the first tick that is still ahead; `None` when the vendor's times are no guide.
-    fn after_tick(
-        &mut self,
-        tick_at: Option<Timestamp>,
-        started_at: Timestamp,
-        now: Timestamp,
-    ) -> Option<Next> {
-        let tick = tick_at?;
-        let age = now.duration_since(tick);
-        let before = self.tick.replace(tick);
-        if age < -AHEAD_MAX || age > SignedDuration::try_from(self.interval * 2).ok()? {
+    fn after_tick(&mut self, seen: Seen) -> Option<Next> {
+        let before = self.tick.replace(seen.tick);
+        let age = seen.now.duration_since(seen.tick);
+        if age.unsigned_abs() > self.interval * 2 {
+            self.lag = Lag::new(self.interval);
             return None;
         }
-        let expected = plus(tick, self.interval);
-        if expected <= started_at && before.is_none_or(|before| before >= tick) {
+        let is_new = before.is_none_or(|before| before < seen.tick);
+        if is_new {
+            self.late = 0;
+            if self.lag.seen(seen.tick, seen.taken_at, seen.now) {
+                // Its first prices would be a tick behind for a whole interval.
+                return Some(self.soon(seen, AFTER_TICK.min(self.interval / 10)));
+            }
+        } else {
+            self.lag.not_seen(seen.taken_at);
+        }
+        let expected = self.lag.expected(plus(seen.tick, self.interval));
+        if !is_new && expected <= seen.started_at.max(seen.taken_at) {
             // The tick is overdue and was not there yet: look again soon, for a while.
             self.late += 1;
-            if self.late > LATE_TICK_RETRIES_MAX {
-                return None;
-            }
-            return Some(Next {
-                wait: (LATE_TICK_RETRY * self.late).min(self.interval)
-                    + up_to(JITTER_MAX.min(self.interval / 20)),
-                younger_than: started_at,
-            });
+            let pause = (LATE_TICK_RETRY * self.late).min(self.interval / 10);
+            return (self.late <= LATE_TICK_RETRIES_MAX).then(|| self.soon(seen, pause));
         }
         self.late = 0;
         // A slow crawl may have seen one tick begin and end.
-        let due = if expected <= now { now } else { expected };
-        let settle = AFTER_TICK.min(self.interval / 10) + up_to(JITTER_MAX.min(self.interval / 20));
-        let wait = Duration::try_from(due.duration_since(started_at)).ok()? + settle;
+        let due = expected.max(seen.now);
+        let settle = AFTER_TICK.min(self.interval / 10) + self.jitter();
+        let wait = Duration::try_from(due.duration_since(seen.started_at)).ok()? + settle;
         Some(Next {
             wait,
-            younger_than: expected.max(started_at),
+            younger_than: expected.max(seen.taken_at),
         })
+    }
+
+    /// A pass after a pause, for anything newer than what was seen.
+    fn soon(&self, seen: Seen, pause: Duration) -> Next {
+        let took = Duration::try_from(seen.now.duration_since(seen.started_at)).unwrap_or_default();
+        Next {
+            wait: took + pause + self.jitter(),
+            younger_than: seen.taken_at.max(self.lag.shown(seen.tick)),
+        }
+    }
+
+    fn jitter(&self) -> Duration {
+        up_to(JITTER_MAX.min(self.interval / 20))
     }
 
     fn backoff(&mut self, retry_after: Option<Duration>) -> Duration {
@@ -155,6 +209,7 @@ mod tests {
     fn well(schedule: &mut Schedule, tick: Option<i64>, started: i64, now: i64) -> (u64, i64) {
         let ended = Ended::Well {
             tick_at: tick.map(at),
+            taken_at: at(started),
         };
         let next = schedule.next(ended, at(started), at(now));
         (next.wait.as_secs(), next.younger_than.as_second() - START)
@@ -185,15 +240,38 @@ mod tests {
     fn a_tick_that_is_late_is_looked_for_again_and_then_left_to_the_interval() {
         let mut schedule = Schedule::new(INTERVAL, at(0));
         well(&mut schedule, Some(0), 40, 45);
-        for (round, full) in [5, 10, 15].into_iter().enumerate() {
+        for (round, full) in [5, 10, 15, 20, 25, 30, 30, 30, 30, 30].into_iter().enumerate() {
             let (wait, for_tick) = well(&mut schedule, Some(0), 303, 304);
-            assert!((full..=full + 2).contains(&wait), "round {round}: {wait}");
+            // The pass took one second of it.
+            assert!((full + 1..=full + 3).contains(&wait), "round {round}: {wait}");
             assert_eq!(for_tick, 303);
         }
         let (wait, _) = well(&mut schedule, Some(0), 340, 341);
         assert!((300..=302).contains(&wait), "{wait}");
-        let (wait, _) = well(&mut schedule, Some(600), 640, 641);
-        assert!((262..=264).contains(&wait), "a new tick is a guide again: {wait}");
+    }
+
+    #[test]
+    fn a_crawl_that_may_have_seen_two_ticks_is_repeated_once() {
+        let mut schedule = Schedule::new(INTERVAL, at(0));
+        well(&mut schedule, Some(0), 40, 45);
+        let (wait, younger_than) = well(&mut schedule, Some(300), 298, 310);
+        assert!((14..=16).contains(&wait), "{wait}: soon after its end");
+        assert!(younger_than >= 299, "what was taken then is not enough");
+        let (wait, _) = well(&mut schedule, Some(300), 313, 320);
+        assert!((288..=291).contains(&wait), "{wait}: at the next tick");
+    }
+
+    #[test]
+    fn the_interval_counts_from_the_snapshot_that_was_found() {
+        let mut schedule = Schedule::new(INTERVAL, at(0));
+        for (taken_at, expected) in [(-200, 100), (-299, 5), (0, 300), (10, 300)] {
+            let ended = Ended::Well {
+                tick_at: None,
+                taken_at: at(taken_at),
+            };
+            let wait = schedule.next(ended, at(0), at(1)).wait.as_secs();
+            assert!((expected..=expected + 2).contains(&wait), "{taken_at}: {wait}");
+        }
     }
 
     #[test]

@@ -160,14 +160,15 @@ pub fn rejection_problem(rejection: &Rejection) -> Problem {
     }
 }
 
-/// The answer to what the vendor made of an order, where `order` is the settled order.
+/// The answer to what the vendor made of an order, where `order` is the settled order. `is_fetching`: prices are being
+/// fetched because of it.
 #[must_use]
-pub fn outcome_answer(bought: &Buy, order: &Order, context: &RequestContext) -> Answer {
+pub fn outcome_answer(bought: &Buy, order: &Order, is_fetching: bool, context: &RequestContext) -> Answer {
     match &bought.outcome {
         Outcome::Filled(_) => Answer::order(StatusCode::CREATED, order),
         Outcome::Unknown(_) => Answer::order(StatusCode::ACCEPTED, order),
         Outcome::Failed(_) if bought.is_bad_request() => {
-            Answer::problem(price_refused_problem(order), order.id, context)
+            Answer::problem(price_refused_problem(order, is_fetching), order.id, context)
         }
         Outcome::Failed(reason) => {
             Answer::problem(failure_problem(*reason, bought.retry_after), order.id, context)
@@ -176,13 +177,18 @@ pub fn outcome_answer(bought: &Buy, order: &Order, context: &RequestContext) -> 
 }
 
 /// Our quote allowed the price and the vendor did not: the quote is the likeliest to be wrong, and it is said which.
-fn price_refused_problem(order: &Order) -> Problem {
+fn price_refused_problem(order: &Order, is_fetching: bool) -> Problem {
     let quote = order.quote.as_ref().map_or_else(String::new, |quote| {
         format!(" {} of {}", quote.price, quote.as_of)
     });
+    let fetching = if is_fetching {
+        ": prices are being fetched anew"
+    } else {
+        ""
+    };
     let detail = format!(
         "The vendor refused the order; nothing was bought. The price was within the band of our quote{quote}, so the vendor's price has \
-         probably moved since: prices are being fetched anew. Read the stock again and order with a new Idempotency-Key.",
+         probably moved since{fetching}. Read the stock again and order with a new Idempotency-Key.",
     );
     let entry = FieldError::new(Place::Body, "/limitPrice", FieldCode::Refused, detail.clone());
     Problem::new(Code::VendorRejected, detail).with_errors(vec![entry])

@@ -185,14 +185,12 @@ impl OrderDesk {
             .vendor
             .buy(&request.symbol, request.limit_price, request.quantity)
             .await;
-        if bought.is_bad_request() {
-            // Our own checks passed it, so the likeliest cause is a price that moved since our quote.
-            self.market.quote_refused();
-        }
+        // Our own checks passed it, so the likeliest cause is a price that moved since our quote.
+        let is_fetching = bought.is_bad_request() && self.market.quote_refused();
         let vendor_time = calling.elapsed();
         self.metrics.order_phase("vendor", vendor_time);
         let storing = Instant::now();
-        let answer = self.settle(order, bought, context).await;
+        let answer = self.settle(order, bought, is_fetching, context).await;
         self.metrics
             .order_phase("commit", first_write + storing.elapsed());
         self.metrics
@@ -200,7 +198,7 @@ impl OrderDesk {
         answer
     }
 
-    async fn settle(&self, order: Order, bought: Buy, context: &RequestContext) -> Answer {
+    async fn settle(&self, order: Order, bought: Buy, is_fetching: bool, context: &RequestContext) -> Answer {
         let at = now();
         let attempts = serde_json::to_value(&bought.attempts).unwrap_or_default();
         let settled = Order {
@@ -211,7 +209,7 @@ impl OrderDesk {
             updated_at: at,
             ..order.clone()
         };
-        let answer = outcome_answer(&bought, &settled, context);
+        let answer = outcome_answer(&bought, &settled, is_fetching, context);
         let mut settle = Settle {
             order_id: order.id,
             user_id: order.user_id,

@@ -20,6 +20,9 @@ use crate::vendor::{BadItem, ItemFault, VendorClient, VendorError, VendorItem, V
 /// More bad items than one in this many refuse the pass (5 %).
 const ONE_BAD_OF: usize = 20;
 
+/// A crawl that ran into its deadline is gone on with when the next begins within this.
+const RESUME_WITHIN: Duration = Duration::from_secs(120);
+
 /// What a crawl may take. Every limit refuses the whole pass.
 #[derive(Debug, Clone)]
 pub struct CrawlLimits {
@@ -36,7 +39,11 @@ pub struct CrawlLimits {
     pub backoff_cap: Duration,
     /// A `lastUpdated` further ahead than this, both of our clock and of what the vendor's other
     /// items say, is nonsense; accepting it would freeze the symbol until then.
+    pub item_ahead_max: Duration,
+    /// Prices that we hold from further ahead of our clock than this give way to older ones.
     pub ahead_max: Duration,
+    /// Prices may go back in time, all of them together, when the snapshot before is as old as this.
+    pub back_after: Duration,
     /// A stock that is not listed any more stays in the snapshots for so long, marked.
     pub unlisted_kept: Duration,
     /// A price that moved by so much since the previous snapshot makes its stock a mover.
@@ -65,11 +72,13 @@ impl CrawlLimits {
             items_max: 100_000,
             bytes_max: 64 * 1024 * 1024,
             deadline,
-            resume_max: Duration::from_secs(120),
+            resume_max: deadline.saturating_add(RESUME_WITHIN),
             page_attempts_max: 4,
             backoff_base: Duration::from_millis(200),
             backoff_cap: Duration::from_secs(5),
+            item_ahead_max: Duration::from_secs(60),
             ahead_max: Duration::from_secs(3_600),
+            back_after: Duration::from_secs(240),
             unlisted_kept: Duration::from_secs(24 * 3_600),
             mover_from: Tolerance::default(),
         }
@@ -343,7 +352,9 @@ async fn fetch_page(
             Ok(page) => return Ok(page),
             Err(error) => error,
         };
-        let again = error.retryable() && attempts < limits.page_attempts_max;
+        // A long wait belongs between two passes, where no lease is held and no deadline runs.
+        let asked = error.retry_after().unwrap_or_default();
+        let again = error.retryable() && attempts < limits.page_attempts_max && asked <= limits.backoff_cap;
         if !again || !vendor.may_retry_list() {
             return Err(CrawlError::Page {
                 page,
@@ -352,7 +363,7 @@ async fn fetch_page(
             });
         }
         let wait = full_jitter(limits.backoff_base, limits.backoff_cap, attempts - 1);
-        let wait = wait.max(error.retry_after().unwrap_or_default());
+        let wait = wait.max(asked);
         tracing::warn!(
             page,
             attempts,

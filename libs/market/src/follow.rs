@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::backoff::full_jitter;
 use crate::l1::{Heard, Subscription};
 use crate::market::Market;
-use crate::refresh::{Pass, Wanted};
+use crate::refresh::{Failure, Pass, Wanted};
 use crate::store::{Pointer, StoreError};
 use crate::view::Cold;
 
@@ -86,6 +86,9 @@ struct ColdStart {
     /// Since when another process is at it.
     busy_since: Option<Instant>,
     failures: u32,
+    /// The last one failed at the vendor. Readers do not wait for the next then: it may hang as this one did. They do
+    /// after an outage of the store, which says nothing of the vendor.
+    vendor_is_away: bool,
     /// No crawl of ours before this.
     not_before: Option<Instant>,
 }
@@ -199,6 +202,9 @@ impl Follower<'_> {
             younger_than: None,
             wait: false,
         };
+        if !self.cold.vendor_is_away {
+            self.market.view().cold_is(Cold::Underway);
+        }
         match self.market.pass(wanted).await {
             Some(Pass::Published(_)) => {
                 self.cold = ColdStart::default();
@@ -206,14 +212,15 @@ impl Follower<'_> {
             }
             Some(Pass::Failed(failure)) => {
                 let wait = full_jitter(COLD_RETRY_BASE, COLD_RETRY_CAP, self.cold.failures);
-                let asked = match &failure {
-                    crate::refresh::Failure::Crawl(error) => error.retry_after(),
-                    _ => None,
+                let (vendor_is_away, asked) = match &failure {
+                    Failure::Crawl(error) => (true, error.retry_after()),
+                    Failure::Store(_) | Failure::Fenced => (false, None),
                 };
                 let wait = wait.max(COLD_RETRY_BASE).max(asked.unwrap_or_default());
                 self.cold = ColdStart {
                     busy_since: None,
                     failures: self.cold.failures.saturating_add(1),
+                    vendor_is_away,
                     not_before: Some(Instant::now() + wait),
                 };
                 self.market.view().cold_is(Cold::Failed);

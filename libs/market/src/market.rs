@@ -159,11 +159,11 @@ impl Market {
     }
 
     /// The vendor refused a price that our quote allowed, so our quote is old: fetches the prices anew, in the
-    /// background, unless they are young or this was done just now.
-    pub fn quote_refused(&self) {
+    /// background, unless they are young or this was done just now. Says whether it does.
+    pub fn quote_refused(&self) -> bool {
         let age = self.0.view.age(Timestamp::now());
         if age.is_none_or(|age| age < self.0.early_pass_every) || !self.takes_early_turn() {
-            return;
+            return false;
         }
         tracing::info!("the vendor refused a price that our quote allowed: fetching the prices early");
         let market = self.clone();
@@ -175,6 +175,7 @@ impl Market {
             };
             market.pass(wanted).await;
         });
+        true
     }
 
     fn takes_early_turn(&self) -> bool {
@@ -198,7 +199,7 @@ impl Market {
             self.0.view.offer(snapshot, Timestamp::now());
         }
         // Passes are rare here; a snapshot held for the next comparison would be memory for nothing.
-        refresher.forget();
+        refresher.forget_previous();
         match &pass {
             Pass::Published(done) => tracing::info!(
                 result = pass.result(),

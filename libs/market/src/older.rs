@@ -32,7 +32,7 @@ struct Held {
 }
 
 impl Older {
-    /// `None` when it is kept nowhere any more.
+    /// `None` when it is kept nowhere any more, or not readably.
     ///
     /// # Errors
     /// When the store cannot be read, so that nothing is known.
@@ -57,7 +57,14 @@ impl Older {
         };
         let found = match cached {
             Some(snapshot) => Some(snapshot),
-            None => store.load_id(id).await?,
+            None => match store.load_id(id).await {
+                // What cannot be read now cannot be read in a moment either: whoever walks on it must begin anew.
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    tracing::warn!(snapshot.id = %id, %error, "an older snapshot cannot be read; it counts as gone");
+                    None
+                }
+                loaded => loaded?,
+            },
         };
         let Some(snapshot) = found.map(Arc::new) else {
             held.gone.push_front((id, Instant::now()));

@@ -23,7 +23,7 @@ pub(super) fn merge(
     let seen = items.len();
     let (good, mut quarantined) = parted(items);
     let (listed, duplicates) = one_each(good);
-    let clock = Clock::new(&listed, limits.ahead_max, now);
+    let clock = Clock::new(&listed, limits, previous, now);
     let mut quotes = Vec::with_capacity(listed.len());
     for item in listed {
         match clock.quote(item, previous) {
@@ -91,27 +91,29 @@ fn one_each(items: Vec<VendorItem>) -> (Vec<VendorItem>, usize) {
 /// both would never be replaced again, because nothing newer comes for long.
 struct Clock {
     now: Timestamp,
-    newest_by_ours: Timestamp,
-    newest_by_theirs: Timestamp,
+    /// No item is from later.
+    newest: Timestamp,
+    /// What we hold from later than this holds nothing up.
+    newest_held: Timestamp,
+    /// The vendor's clock was set back: nothing that we hold holds anything up.
+    went_back: bool,
 }
 
 impl Clock {
-    fn new(items: &[VendorItem], ahead_max: Duration, now: Timestamp) -> Self {
-        let ahead = SignedDuration::try_from(ahead_max).unwrap_or(SignedDuration::MAX);
-        let plus = |at: Timestamp| at.checked_add(ahead).unwrap_or(Timestamp::MAX);
-        let mut times: Vec<_> = items.iter().map(|item| item.last_updated).collect();
-        times.sort_unstable();
-        let median = times.get(times.len() / 2).copied().unwrap_or(now);
+    fn new(items: &[VendorItem], limits: &CrawlLimits, previous: Option<&Snapshot>, now: Timestamp) -> Self {
+        let plus = |at: Timestamp, ahead| at.checked_add(signed(ahead)).unwrap_or(Timestamp::MAX);
+        let theirs = median(items.iter().map(|item| item.last_updated));
         Self {
             now,
-            newest_by_ours: plus(now),
-            newest_by_theirs: plus(median),
+            newest: plus(now.max(theirs.unwrap_or(now)), limits.item_ahead_max),
+            newest_held: plus(now, limits.ahead_max),
+            went_back: previous.is_some_and(|previous| went_back(theirs, previous, limits, now)),
         }
     }
 
     /// The quote that an item gives, unless we hold a newer one with another price.
     fn quote(&self, item: VendorItem, previous: Option<&Snapshot>) -> Result<Quote, BadItem> {
-        if item.last_updated > self.newest_by_ours.max(self.newest_by_theirs) {
+        if item.last_updated > self.newest {
             return Err(BadItem {
                 symbol: Some(item.symbol),
                 fault: ItemFault::FromTheFuture,
@@ -120,7 +122,7 @@ impl Clock {
         // What was taken over while the vendor's clock was ahead must not hold up the right time.
         let held = previous
             .and_then(|previous| previous.get(&item.symbol))
-            .filter(|held| held.last_updated <= self.newest_by_ours);
+            .filter(|held| !self.went_back && held.last_updated <= self.newest_held);
         let last_updated = match held {
             Some(held) if item.last_updated < held.last_updated => {
                 if item.price != held.price {
@@ -154,6 +156,24 @@ impl Clock {
             listed: true,
         })
     }
+}
+
+/// Whether the whole list is older than the one before, for longer than a list from an old cache would be. One such
+/// list refused is a pass lost; refusing all until the vendor's clock is where it was would be an hour.
+fn went_back(theirs: Option<Timestamp>, previous: &Snapshot, limits: &CrawlLimits, now: Timestamp) -> bool {
+    let listed = previous.quotes.iter().filter(|quote| quote.listed);
+    let before = median(listed.map(|quote| quote.last_updated));
+    theirs < before && now.duration_since(previous.meta.taken_at) >= signed(limits.back_after)
+}
+
+fn median(times: impl Iterator<Item = Timestamp>) -> Option<Timestamp> {
+    let mut times: Vec<_> = times.collect();
+    let middle = times.len() / 2;
+    (!times.is_empty()).then(|| *times.select_nth_unstable(middle).1)
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 /// Marks the quotes whose price moved significantly since the previous snapshot.
@@ -409,6 +429,34 @@ mod tests {
         assert_eq!(ahead.meta.count, 25);
         let healed = check([], Some(&ahead)).expect("the right time again");
         assert_eq!(quote(&healed, "Q00").expect("listed").price.to_string(), "1");
+    }
+
+    #[test]
+    fn an_item_a_minute_ahead_of_ours_and_of_the_others_is_bad() {
+        for (at, is_good) in [("2026-01-02T12:01:00Z", true), ("2026-01-02T12:01:01Z", false)] {
+            let crawl = check([Ok(item("A", "2", at))], None).expect("a crawl");
+            assert_eq!(crawl.quarantined.is_empty(), is_good, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_followed_but_not_at_once() {
+        // All that is held is from half an hour later than what the vendor says now.
+        let held = |taken_at| {
+            let items = (0..25).map(|n| Ok(item(&format!("Q{n:02}"), "7", "2026-01-02T12:29:00Z")));
+            let listing = Listing {
+                items: items.collect(),
+                ..Listing::default()
+            };
+            let limits = CrawlLimits::with_deadline(Duration::from_secs(1));
+            merge(listing, &limits, None, time(taken_at))
+                .expect("a crawl")
+                .snapshot
+        };
+        let refused = check([], Some(&held("2026-01-02T11:56:01Z"))).expect_err("just now");
+        assert_eq!(refused.reason(), "too_many_bad_items");
+        let crawl = check([], Some(&held("2026-01-02T11:56:00Z"))).expect("for long");
+        assert_eq!(quote(&crawl, "Q00").expect("listed").price.to_string(), "1");
     }
 
     #[test]

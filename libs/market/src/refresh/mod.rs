@@ -79,7 +79,7 @@ pub struct Refresher {
     table_is_there: bool,
     /// What the next crawl is compared with; the snapshot of the pointer as last seen.
     previous: Option<Arc<Snapshot>>,
-    tick_at: Option<Timestamp>,
+    current: Option<Pointer>,
 }
 
 impl Refresher {
@@ -102,7 +102,7 @@ impl Refresher {
             crawler: Crawler::default(),
             table_is_there: false,
             previous: None,
-            tick_at: None,
+            current: None,
         }
     }
 
@@ -122,9 +122,9 @@ impl Refresher {
         Some(pass)
     }
 
-    /// The vendor's time of the newest price in the current snapshot, as last seen.
-    pub fn tick_at(&self) -> Option<Timestamp> {
-        self.tick_at
+    /// The pointer as last seen.
+    pub fn current(&self) -> Option<&Pointer> {
+        self.current.as_ref()
     }
 
     /// The snapshot that was published or compared with last.
@@ -132,10 +132,10 @@ impl Refresher {
         self.previous.clone()
     }
 
-    /// Gives back what is kept for comparing and resuming, where passes are rare.
-    pub fn forget(&mut self) {
+    /// Gives back the snapshot that is kept for comparing, where passes are rare. What a failed crawl read stays, for
+    /// the next to go on with.
+    pub fn forget_previous(&mut self) {
         self.previous = None;
-        self.crawler = Crawler::default();
     }
 
     async fn attempt(&mut self, wanted: Wanted, stop: &CancellationToken) -> Result<Option<Pass>, Failure> {
@@ -205,7 +205,7 @@ impl Refresher {
 
     fn current_is(&mut self, pointer: &Pointer) {
         self.metrics.current_is(pointer.taken_at, pointer.count);
-        self.tick_at = Some(pointer.tick_at);
+        self.current = Some(*pointer);
     }
 
     async fn under(&mut self, lease: &Lease, stop: &CancellationToken) -> Result<Option<Pass>, Failure> {

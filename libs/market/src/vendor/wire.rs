@@ -169,6 +169,8 @@ fn parse_item(raw: &RawValue) -> Result<VendorItem, BadItem> {
         .ok_or_else(|| bad(ItemFault::Change))?;
     let last_updated = text(item.last_updated)
         .and_then(|time| time.parse::<Timestamp>().ok())
+        // As exact as the store keeps it, so that every replica serves the same bytes.
+        .and_then(|time| Timestamp::from_millisecond(time.as_millisecond()).ok())
         .ok_or_else(|| bad(ItemFault::LastUpdated))?;
     Ok(VendorItem {
         name: shown(item.name),

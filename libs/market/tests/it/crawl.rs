@@ -57,6 +57,26 @@ async fn a_page_that_fails_twice_delays_the_crawl_and_changes_nothing() -> Resul
 }
 
 #[tokio::test]
+async fn a_long_wait_that_the_vendor_asks_for_is_not_spent_in_the_crawl() -> Result<()> {
+    let (simulator, client) = start()?;
+    let fault = Action::Status {
+        status: 429,
+        body: Body::Html,
+        executed: false,
+        retry_after: Some("30".into()),
+        location: None,
+    };
+    simulator.add_rule(Rule::on(Operation::List, fault).times(1))?;
+    let limits = CrawlLimits::with_deadline(Duration::from_secs(10));
+    let error = crawl(&client.vendor, &limits, None, Timestamp::now())
+        .await
+        .expect_err("refused");
+    assert_eq!(error.reason(), "throttled", "not the deadline");
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(30)));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_wrong_key_is_refused_at_once() -> Result<()> {
     let (simulator, _) = start()?;
     let client = Client::of_url(&simulator.vendor_url(), "another-key")?;

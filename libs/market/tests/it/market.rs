@@ -245,6 +245,49 @@ async fn with_the_vendor_away_a_cold_reader_is_told_soon_and_the_first_crawl_com
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_of_the_store_a_cold_reader_waits_for_the_crawl_again() -> Result<()> {
+    let world = World::start(false)?;
+    world.dynamodb.stop()?;
+    let replica = world.replica_waiting(Duration::from_secs(600)).await?;
+    let nothing = tokio::time::timeout(DEADLINE, replica.market.current_or_wait()).await?;
+    assert!(nothing.is_none(), "nobody can be at it");
+    world.simulator.add_rule(slow_pages(300))?;
+    world.dynamodb.restart()?;
+    wait::until_async("the crawl", DEADLINE, || async {
+        (world.simulator.counters().lists.received > 0).then_some(())
+    })
+    .await?;
+    let read = tokio::time::timeout(DEADLINE, replica.market.current_or_wait()).await?;
+    assert!(read.is_some(), "the crawl that is going on is waited for");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_cannot_be_read_counts_as_gone() -> Result<()> {
+    let world = World::start(false)?;
+    let Pass::Published(broken) = world.refresh().await? else {
+        anyhow::bail!("not published");
+    };
+    world.simulator.tick(1);
+    world.refresh().await?;
+    let item = serde_json::json!({
+        "TableName": "test-market",
+        "Key": {"pk": {"S": format!("SNAPSHOT#{}", broken.id)}, "sk": {"S": "PAGE#00000"}},
+        "UpdateExpression": "SET quotes = :none",
+        "ExpressionAttributeValues": {":none": {"S": "no quotes"}},
+    });
+    world.dynamodb.call("UpdateItem", &item)?;
+    let replica = world.replica().await?;
+    replica.market.current_or_wait().await.expect("a snapshot");
+    for _ in 0..3 {
+        assert!(replica.market.snapshot(broken.id).await?.is_none());
+    }
+    let read = replica.metric(r#"snapshot_reads_total{layer="l2",result="error"}"#);
+    assert_eq!(read.as_deref(), Some("1"), "read once");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_that_are_gone_are_crawled_anew_by_a_cold_replica() -> Result<()> {
     let world = World::start(false)?;
     let Pass::Published(done) = world.refresh().await? else {
@@ -335,17 +378,16 @@ async fn a_refused_price_brings_new_prices_early_but_not_too_often() -> Result<(
     world.refresh().await?;
     let replica = world.replica().await?;
     let young = replica.market.current_or_wait().await.expect("a snapshot");
-    replica.market.quote_refused();
+    assert!(!replica.market.quote_refused());
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(world.crawls(), 1, "prices this young are not fetched again");
 
     tokio::time::sleep(EARLY_PASS_EVERY).await;
     world.simulator.tick(1);
-    for _ in 0..50 {
-        replica.market.quote_refused();
-    }
+    let taken = (0..50).filter(|_| replica.market.quote_refused()).count();
+    assert_eq!(taken, 1, "only one says that it fetches");
     newer(&replica, &young).await?;
-    replica.market.quote_refused();
+    assert!(!replica.market.quote_refused());
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(world.crawls(), 2, "one early pass for all of them");
     Ok(())

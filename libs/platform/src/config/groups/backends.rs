@@ -64,7 +64,7 @@ pub struct RedisConfig {
     pub connect_timeout: Duration,
     /// One answer.
     pub response_timeout: Duration,
-    /// Between two PINGs of the subscriber; two without an answer end its connection.
+    /// Between two PINGs of the subscriber; one that is not answered within as long ends its connection.
     pub heartbeat: Duration,
 }
 
@@ -92,7 +92,7 @@ impl RedisConfig {
                 "redis.heartbeat_millis",
                 5000,
                 50..=60_000,
-                "Milliseconds between two PINGs of the subscriber; two without an answer end its connection",
+                "Milliseconds between two PINGs of the subscriber; one that is not answered within as long ends its connection",
             ),
         }
     }
