@@ -41,6 +41,30 @@ async fn a_price_that_moved_since_our_quote_is_told_as_that_and_brings_new_price
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn prices_are_said_to_be_fetched_only_when_they_are() -> Result<()> {
+    let world = World::with(Setup {
+        env: vec![("FUSE_STOCKS__EARLY_PASS_SECS", "300".to_owned())],
+        publish: Some(30),
+        ..Setup::default()
+    })
+    .await?;
+    let order = world.good_order();
+    world
+        .simulator
+        .set_prices(&world.symbol(), vec!["12345.67".parse()?]);
+    let answer = world
+        .order(&order)
+        .refused(422, "vendor_rejected", &["/limitPrice refused"])
+        .await?;
+    let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        detail.contains("has probably moved since. Read the stock again"),
+        "{detail}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_nothing_anywhere_the_first_readers_wait_for_one_crawl() -> Result<()> {
     let world = World::with(Setup {
         publish: None,

@@ -236,7 +236,8 @@ impl Crawler {
         crawled
     }
 
-    /// What the last crawl left, if it is young enough for its prices to be of the same tick; else nothing.
+    /// What the last crawl left, if it is young enough to be worth it; else nothing. Its prices may be of the tick before:
+    /// who makes the passes sees that by the time at which it began.
     fn resumable(&mut self, limits: &CrawlLimits, now: Timestamp) -> Partial {
         let left = self
             .partial
@@ -372,5 +373,30 @@ async fn fetch_page(
         );
         tokio::time::sleep(wait).await;
         attempts += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crawl_that_ran_into_its_deadline_is_young_enough_to_be_gone_on_with() {
+        for secs in [1, 120, 3_600] {
+            let limits = CrawlLimits::with_deadline(Duration::from_secs(secs));
+            let mut crawler = Crawler::default();
+            // The longest rest of the schedule later.
+            let began = Instant::now().checked_sub(limits.deadline + Duration::from_secs(60));
+            crawler.partial = Some(Partial {
+                began_at: Timestamp::UNIX_EPOCH,
+                began: began.expect("the machine runs for longer"),
+                listing: Listing {
+                    pages: 3,
+                    ..Listing::default()
+                },
+            });
+            let left = crawler.resumable(&limits, Timestamp::now());
+            assert_eq!(left.listing.pages, 3, "{secs}");
+        }
     }
 }

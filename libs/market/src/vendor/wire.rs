@@ -308,7 +308,7 @@ mod tests {
 
     fn item(price: &str) -> Result<VendorItem, BadItem> {
         let item = format!(
-            r#"{{"symbol":"AAPL","name":"Apple","sector":"Tech","price":{price},"change":-0.50,"lastUpdated":"2026-01-02T03:04:05.678Z","extra":[{{}}]}}"#
+            r#"{{"symbol":"AAPL","name":"Apple","sector":"Tech","price":{price},"change":-0.50,"lastUpdated":"2026-01-02T03:04:05.678901Z","extra":[{{}}]}}"#
         );
         page(&item).items.remove(0)
     }

@@ -436,6 +436,26 @@ async fn a_failed_page_is_where_the_next_pass_goes_on() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_replica_goes_on_where_its_first_crawl_failed() -> Result<()> {
+    let world = World::start(false)?;
+    let fault = Action::Reset { executed: false };
+    let mut on_page_three = Rule::on(Operation::List, fault).times(4);
+    on_page_three.on.page = Some(3);
+    world.simulator.add_rule(on_page_three)?;
+    let replica = world.replica().await?;
+    wait::until_async("the first snapshot", Duration::from_secs(60), || async {
+        replica.market.current().map(|_| ())
+    })
+    .await?;
+    assert_eq!(
+        world.simulator.counters().lists.received,
+        5 + 4,
+        "each page once, but for the failures of the third"
+    );
+    Ok(())
+}
+
 async fn newer(replica: &Replica, than: &Snapshot) -> Result<Arc<Snapshot>> {
     let newer = replica.market.view().newer_than(Some(than.meta.id));
     Ok(tokio::time::timeout(DEADLINE, newer).await?)
