@@ -33,6 +33,32 @@ async fn away_later_the_prices_stay() -> Result<()> {
     Ok(())
 }
 
+/// It answers, so it is up; and all who look at it must say the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_table_is_no_dependency_that_comes_and_goes() -> Result<()> {
+    let world = World::with(Setup {
+        env: vec![("FUSE_DYNAMODB__CREATE_TABLE", "false".to_owned())],
+        publish: None,
+        ..Setup::default()
+    })
+    .await?;
+    let tables = world.dynamodb.call("ListTables", &serde_json::json!({}))?;
+    for table in tables["TableNames"].as_array().into_iter().flatten() {
+        let table = serde_json::json!({"TableName": table});
+        world.dynamodb.call("DeleteTable", &table)?;
+    }
+    let series = "fuse_dependency_up{dependency=\"dynamodb\"}";
+    world.api.wait_for_metric(series, 1.0).await?;
+    // The probes look every five seconds, the follower more often.
+    let mut is_up = Vec::new();
+    for _ in 0..60 {
+        is_up.push(world.api.metric(series).await? > 0.5);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(is_up.iter().all(|&is_up| is_up), "{is_up:?}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn away_at_the_start_it_is_ready_and_says_that_there_are_no_prices() -> Result<()> {
     let world = World::with(Setup {
