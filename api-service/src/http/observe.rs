@@ -62,6 +62,11 @@ pub async fn observe(State(observer): State<Arc<Observer>>, mut request: Request
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
+    // What is not made to be kept is for the caller alone.
+    response
+        .headers_mut()
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     let ended = Instant::now();
     let seconds = ended.duration_since(started).as_secs_f64();
     let status = response.status();
@@ -77,7 +82,7 @@ pub async fn observe(State(observer): State<Arc<Observer>>, mut request: Request
 impl Observer {
     /// Errors and writes always do.
     fn leaves_a_line(&self, seen: &Seen, status: StatusCode, now: Instant) -> bool {
-        let is_read = matches!(seen.method, "GET" | "HEAD");
+        let is_read = matches!(seen.method, "GET" | "HEAD" | "OPTIONS");
         if !is_read || status.is_client_error() || status.is_server_error() {
             return true;
         }

@@ -118,11 +118,7 @@ impl World {
 
     /// Another replica over the same backends.
     pub fn second_api(&self) -> Result<Api> {
-        Api::start(&environment(
-            &self.database_url,
-            &self.simulator,
-            &self.dynamodb,
-        ))
+        Api::start(&environment(&self.database_url, &self.simulator, &self.dynamodb))
     }
 
     /// Crawls the simulator and publishes the snapshot, as the cache-refresher does.
