@@ -80,3 +80,41 @@ fn hash(secret: &Secret) -> Option<[u8; 32]> {
     let is_long = text.expose_secret().chars().count() >= BOOTSTRAP_KEY_MIN_CHARS;
     is_long.then(|| Sha256::digest(text.expose_secret()).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "a bootstrap key of the tests";
+
+    fn age(key: &BootstrapKey) {
+        let mut own = key.own();
+        own.read = own
+            .read
+            .checked_sub(FRESH_FOR)
+            .expect("the machine runs for a second");
+    }
+
+    #[test]
+    fn a_changed_secret_is_seen_by_one_who_reads_it_and_nobody_waits_for_that() {
+        let file = std::env::temp_dir().join(format!("fuse-bootstrap-{}", uuid::Uuid::now_v7()));
+        std::fs::write(&file, TEXT).expect("a file");
+        let key = BootstrapKey::new(Secret::from_file(&file).expect("a secret"));
+        assert!(key.is(TEXT) && !key.is("another"));
+        std::fs::write(&file, "a key that came later than that").expect("a file");
+        assert!(key.is(TEXT), "believed for a second");
+        age(&key);
+        key.own().is_being_read = true;
+        assert!(
+            key.is(TEXT),
+            "what it said before, while another request reads it"
+        );
+        key.own().is_being_read = false;
+        assert!(!key.is(TEXT));
+        assert!(key.is("a key that came later than that"));
+        std::fs::write(&file, "short").expect("a file");
+        age(&key);
+        assert!(!key.is("short"), "it could be guessed");
+        std::fs::remove_file(&file).expect("the file");
+    }
+}

@@ -232,3 +232,31 @@ fn trace_id(headers: &HeaderMap) -> Option<String> {
     let is_valid = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_valid.then(|| id.to_ascii_lowercase())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_preflights_are_sampled_and_nothing_else_is() {
+        let check = |method: &Method, status: u16, expected: [bool; 2]| {
+            let metrics = Arc::new(Metrics::new(&fuse_platform::Metrics::new()));
+            let observer = Observer::new(metrics, 1);
+            let seen = Seen {
+                route: None,
+                method: method_label(method),
+                trace_id: None,
+            };
+            let status = StatusCode::from_u16(status).expect("a status");
+            let now = Instant::now();
+            let lines = [(); 2].map(|()| observer.leaves_a_line(&seen, status, now));
+            assert_eq!(lines, expected, "{method} {status}");
+        };
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+            check(&method, 200, [true, false]);
+            check(&method, 404, [true, true]);
+        }
+        check(&Method::POST, 201, [true, true]);
+        check(&Method::DELETE, 200, [true, true]);
+    }
+}
