@@ -16,7 +16,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use wire::Connection;
-pub use wire::{Client, Reply, Target};
+pub use wire::{Reply, Target};
 
 /// Most connections of one load.
 const CONNECTIONS_MAX: usize = 4_096;

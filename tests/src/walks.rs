@@ -295,6 +295,12 @@ struct Snapshot {
 }
 
 impl Walk<'_> {
+    /// Id of its snapshot, once it has a page.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&str> {
+        self.snapshot.as_deref()
+    }
+
     /// Takes the next page.
     ///
     /// # Errors

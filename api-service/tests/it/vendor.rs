@@ -133,7 +133,10 @@ async fn a_refusal_is_told_and_final() -> Result<()> {
     let world = World::start().await?;
     let body = world.good_order();
     world.simulator.set_prices(&world.symbol(), vec!["0.01".parse()?]);
-    let answer = world.order(&body).refused(422, "vendor_rejected", &[]).await?;
+    let answer = world
+        .order(&body)
+        .refused(422, "vendor_rejected", &["/limitPrice refused"])
+        .await?;
     assert!(
         answer.json()["detail"]
             .as_str()

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::runtime::Runtime;
 
 /// An answer that takes longer counts as failed.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
@@ -79,7 +78,6 @@ fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
 }
 
 /// A connection that is made when it is needed and made again when it was closed.
-#[derive(Debug)]
 pub(super) struct Connection {
     address: SocketAddr,
     stream: Option<TcpStream>,
@@ -152,52 +150,6 @@ impl Connection {
             return Err(io::Error::other("more bytes than content-length says"));
         }
         Ok((status, head, end))
-    }
-}
-
-/// A blocking client with one keep-alive connection, for callers that ask a server very often.
-#[derive(Debug)]
-pub struct Client {
-    base_url: String,
-    headers: Vec<(String, String)>,
-    connection: Connection,
-    runtime: Runtime,
-}
-
-impl Client {
-    /// Of the server at `base_url`, with these headers in every request.
-    ///
-    /// # Errors
-    /// As [`Target::get`], or when the runtime cannot be made.
-    pub fn new(base_url: &str, headers: &[(&str, &str)]) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("start the client's runtime")?;
-        Ok(Self {
-            connection: Connection::new(Target::get(base_url, "/", headers)?.address),
-            base_url: base_url.to_owned(),
-            headers: headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-            runtime,
-        })
-    }
-
-    /// GET of a path with its query: status and body.
-    ///
-    /// # Errors
-    /// When there is no whole answer.
-    pub fn get(&mut self, path: &str) -> Result<(u16, Vec<u8>)> {
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
-        let target = Target::get(&self.base_url, path, &headers.collect::<Vec<_>>())?;
-        let exchange = self.connection.exchange(&target.request);
-        let reply = self.runtime.block_on(exchange)?;
-        Ok((reply.status, reply.body.to_vec()))
     }
 }
 

@@ -199,9 +199,7 @@ fn keys(hash: &str, range: &str) -> Result<Vec<KeySchemaElement>, StoreError> {
 }
 
 fn everything() -> Projection {
-    Projection::builder()
-        .projection_type(ProjectionType::All)
-        .build()
+    Projection::builder().projection_type(ProjectionType::All).build()
 }
 
 async fn wait_until_active(client: &Client, table: &str) -> Result<(), StoreError> {

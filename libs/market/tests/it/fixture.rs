@@ -171,10 +171,14 @@ impl Client {
 
     /// Short deadlines for answers: a test waits for each at most once.
     pub fn impatient(address: SocketAddr) -> Result<Self> {
+        Self::impatient_of_url(&format!("http://{address}"), KEY)
+    }
+
+    pub fn impatient_of_url(url: &str, key: &str) -> Result<Self> {
         let config = VendorConfig {
             page_timeout: Duration::from_millis(600),
             buy_timeout: Duration::from_millis(1_500),
-            ..config(&format!("http://{address}"), KEY)?
+            ..config(url, key)?
         };
         Self::new(&config)
     }

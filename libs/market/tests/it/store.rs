@@ -96,7 +96,10 @@ async fn a_table_without_the_index_of_movers_gets_it_or_does_without() -> Result
     config.create_table = true;
     let store = store_of(&config, &Metrics::new()).await?;
     assert_eq!(store.ensure_table().await?, TableState::Existed);
-    assert_eq!(store.movers(first.meta.taken_at).await?, [first.quotes[1].clone()]);
+    assert_eq!(
+        store.movers(first.meta.taken_at).await?,
+        [first.quotes[1].clone()]
+    );
     store.ensure_table().await?;
     assert_eq!(dynamodb.requests().get("UpdateTable"), Some(&1));
     Ok(())

@@ -8,16 +8,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use fuse_harness::client::ApiClient;
 use fuse_harness::dynamodb::DynamoDb;
 use fuse_harness::redis::Redis;
 use fuse_harness::services::{Binaries, Service, ServiceOptions};
 use fuse_harness::stack::{Stack, StackOptions};
 use fuse_harness::wait;
+use fuse_harness::walks::{Stock, unpack};
 use serde_json::{Value, json};
 use vendor_simulator::{Simulator, SimulatorConfig};
 
-use super::model::Stock;
 use crate::build::{self, Profile};
 use crate::summary::new_secret;
 
@@ -119,7 +121,6 @@ impl Market {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let keeper = std::thread::spawn(move || keep(&known, &dynamodb, &vendor, &stopped));
-        market.stocks_of_newest()?;
         let running = Running {
             stop,
             keeper,
@@ -129,28 +130,29 @@ impl Market {
         Ok((market, running))
     }
 
-    /// What a snapshot holds; `None` when it was never in the table.
-    pub fn stocks(&self, id: &str) -> Option<Stocks> {
-        wait::until("a snapshot", DEADLINE, || {
+    /// What a snapshot holds. The keeper may need a moment for one that a replica has just shown.
+    pub async fn stocks(&self, id: &str) -> Result<Stocks> {
+        wait::until_async(&format!("snapshot {id} in the table"), DEADLINE, async || {
             let known = locked(&self.known);
             known.stocks.get(id).or_else(|| known.expired.get(id)).cloned()
         })
-        .ok()
+        .await
     }
 
     /// Of the newest snapshot.
-    pub fn stocks_of_newest(&self) -> Result<Stocks> {
-        wait::until("a first snapshot", DEADLINE, || {
+    pub async fn stocks_of_newest(&self) -> Result<Stocks> {
+        wait::until_async("a first snapshot", DEADLINE, async || {
             let known = locked(&self.known);
             known.stocks.get(known.kept.last()?).cloned()
         })
+        .await
     }
 
     /// Waits until a newer snapshot than the newest of now is there.
-    pub fn wait_for_refresh(&self) -> Result<()> {
+    pub async fn wait_for_refresh(&self) -> Result<()> {
         let newest = || locked(&self.known).kept.last().cloned();
         let before = newest();
-        wait::until("a refresh", DEADLINE, || (newest() != before).then_some(()))
+        wait::until_async("a refresh", DEADLINE, async || (newest() != before).then_some(())).await
     }
 
     /// Whether the snapshot's pages were taken away.
@@ -224,14 +226,31 @@ fn keep(known: &Mutex<Known>, dynamodb: &DynamoDb, vendor: &Simulator, stop: &At
 fn read(dynamodb: &DynamoDb, id: &str) -> Result<Vec<Stock>> {
     let mut stocks = Vec::new();
     for page in pages(dynamodb, id)? {
-        let text = page["quotes"]["S"].as_str().context("a page without quotes")?;
-        let quotes: Vec<Value> = serde_json::from_str(text)?;
+        let packed = page["quotes"]["B"].as_str().context("a page without quotes")?;
+        let quotes: Vec<Value> = serde_json::from_slice(&unpack(&STANDARD.decode(packed)?)?)?;
         for quote in &quotes {
-            stocks.push(Stock::read(quote)?);
+            stocks.push(stock(quote)?);
         }
     }
     ensure!(stocks.len() >= SYMBOLS, "a snapshot of {} stocks", stocks.len());
     Ok(stocks)
+}
+
+/// A stored quote as the list must show it.
+fn stock(stored: &Value) -> Result<Stock> {
+    let text = |field: &str| {
+        let text = stored[field].as_str();
+        text.map(str::to_owned)
+            .with_context(|| format!("no {field} in a stored quote: {stored}"))
+    };
+    Ok(Stock {
+        symbol: text("symbol")?,
+        name: text("name")?,
+        sector: text("sector")?,
+        price: text("price")?,
+        mover: stored["mover"] == true,
+        listed: stored["unlisted"] != true,
+    })
 }
 
 fn page_keys(dynamodb: &DynamoDb, id: &str) -> Result<Vec<Value>> {

@@ -1,28 +1,30 @@
-//! Random walks over the list of stocks: each page must hold exactly what the walk's own snapshot has there, whatever happens
+//! Random walks over the list of stocks: each must hold exactly what its own snapshot has for its question, whatever happens
 //! meanwhile: refreshes, expiries, another replica for every page. 410 is right only when the snapshot is gone.
+//!
+//! How a walk is judged page by page is in the harness ([`fuse_harness::walks`]); what it must hold as a whole is read from
+//! the table.
 
 mod market;
-mod model;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use fuse_harness::load::Client;
-use serde_json::Value;
+use fuse_harness::walks::{Choice, Query, Step, Walk, Walker};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 
-use super::random::Random;
 use market::Market;
-use model::{Question, Stock};
 
-/// Walks at once: most of them wait for a refresh at any time.
-const THREADS: u64 = 64;
-const LIMIT_MAX: u64 = 40;
-/// One walk in so many waits for a refresh after a page; in its midst, that is.
-const WAITS_ONE_IN: u64 = 6;
-/// One page in so many is the last of its snapshot.
-const EXPIRES_ONE_IN: u64 = 150;
+/// Walks at once: many of them wait for a refresh at any time.
+const AT_ONCE: u64 = 64;
+const LIMIT_MAX: u16 = 40;
+/// One walk in so many waits for refreshes between its pages.
+const WAITS_ONE_IN: u32 = 6;
+const WAITS_AFTER_ONE_PAGE_IN: u32 = 3;
+/// After one page in so many its snapshot expires.
+const EXPIRES_ONE_IN: u32 = 150;
 const VIOLATIONS_SHOWN: u64 = 50;
 const PROGRESS_EVERY: u64 = 1_000;
 
@@ -31,43 +33,38 @@ struct Counts {
     next: AtomicU64,
     walks: AtomicU64,
     pages: AtomicU64,
-    items: AtomicU64,
-    /// Walks during which the current snapshot changed.
+    stocks: AtomicU64,
+    /// Whole walks that waited for a refresh in their midst.
     over_a_refresh: AtomicU64,
     /// Walks that ended with a rightful 410.
     gone: AtomicU64,
+    /// Pages from another replica than the page before.
     switches: AtomicU64,
     violations: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, count: u64) -> u64 {
+    counter.fetch_add(count, Ordering::Relaxed) + count
 }
 
 /// Runs `count` walks, the n-th from `seed + n`; returns how many violations there were.
 pub fn run(seed: u64, count: u64) -> Result<u64> {
     let (market, running) = Market::start()?;
-    let counts = Counts::default();
+    let (market, counts) = (Arc::new(market), Arc::new(Counts::default()));
     let begun = Instant::now();
-    let broken = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS.min(count) {
-            scope.spawn(|| {
-                if let Err(error) = walk_on(&market, &counts, seed, count) {
-                    *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    // The others end as well.
-                    counts.next.fetch_add(count, Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    if let Some(error) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    }
-    let (snapshots, expired) = market.counts();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(all(&market, &counts, seed, count))?;
     running.end()?;
+    let (snapshots, expired) = market.counts();
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     println!(
-        "walks: {} walks, {} pages, {} items, {} over a refresh, {} switches of the replica, {snapshots} snapshots, {expired} expired, {} walks ended by that, {} violations in {} s",
+        "walks: {} walks, {} pages, {} stocks; {} over a refresh, {} switches of the replica; {snapshots} snapshots, {expired} of them expired, {} walks ended by that; {} violations; {} s",
         of(&counts.walks),
         of(&counts.pages),
-        of(&counts.items),
+        of(&counts.stocks),
         of(&counts.over_a_refresh),
         of(&counts.switches),
         of(&counts.gone),
@@ -77,25 +74,35 @@ pub fn run(seed: u64, count: u64) -> Result<u64> {
     Ok(of(&counts.violations))
 }
 
+async fn all(market: &Arc<Market>, counts: &Arc<Counts>, seed: u64, count: u64) -> Result<()> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..AT_ONCE.min(count) {
+        tasks.spawn(walk_on(Arc::clone(market), Arc::clone(counts), seed, count));
+    }
+    // The first error ends all: the set is dropped.
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a walk's task")??;
+    }
+    Ok(())
+}
+
 /// Walks until all are done.
-fn walk_on(market: &Market, counts: &Counts, seed: u64, count: u64) -> Result<()> {
-    let mut clients = [0, 1]
-        .into_iter()
-        .map(|at: usize| Client::new(&market.replicas[at], &[("x-api-key", &market.key)]))
-        .collect::<Result<Vec<_>>>()?;
+async fn walk_on(market: Arc<Market>, counts: Arc<Counts>, seed: u64, count: u64) -> Result<()> {
+    let walker = Walker::new(market.replicas.to_vec(), &market.key);
     loop {
-        let number = counts.next.fetch_add(1, Ordering::Relaxed);
+        let number = add(&counts.next, 1) - 1;
         if number >= count {
             return Ok(());
         }
         let seed = seed.wrapping_add(number);
-        if let Err(violation) = walk(market, counts, &mut clients, seed)? {
-            let so_far = counts.violations.fetch_add(1, Ordering::Relaxed);
-            if so_far < VIOLATIONS_SHOWN {
-                println!("seed {seed}: {violation}");
-            }
+        let mut rng = StdRng::seed_from_u64(seed);
+        let query = Query::any(&mut rng, &market.stocks_of_newest().await?);
+        if let Err(violation) = walk(&market, &counts, walker.begin(query.clone()), query, &mut rng).await
+            && add(&counts.violations, 1) <= VIOLATIONS_SHOWN
+        {
+            println!("seed {seed}: {violation:#}");
         }
-        let done = counts.walks.fetch_add(1, Ordering::Relaxed) + 1;
+        let done = add(&counts.walks, 1);
         if done.is_multiple_of(PROGRESS_EVERY) {
             let violations = counts.violations.load(Ordering::Relaxed);
             println!("{done} of {count} walks, {violations} violations so far");
@@ -103,117 +110,59 @@ fn walk_on(market: &Market, counts: &Counts, seed: u64, count: u64) -> Result<()
     }
 }
 
-/// One walk to its end: what went wrong, if anything did. `Err` outside: it could not be tried.
-fn walk(market: &Market, counts: &Counts, clients: &mut [Client], seed: u64) -> Result<Result<(), String>> {
-    let mut random = Random(seed);
-    let question = Question::draw(&mut random, &market.stocks_of_newest()?);
-    let waits = random.below(WAITS_ONE_IN) == 0;
-    let mut walk = Walk::default();
-    let mut at = 0;
+/// One walk to its end.
+async fn walk(
+    market: &Arc<Market>,
+    counts: &Counts,
+    mut walk: Walk<'_>,
+    query: Query,
+    rng: &mut StdRng,
+) -> Result<()> {
+    let waits = rng.random_ratio(1, WAITS_ONE_IN);
+    let (mut replica, mut over_a_refresh) = (0, false);
     loop {
-        let limit = 1 + random.below(LIMIT_MAX);
-        let mut path = format!("/v1/stocks?limit={limit}&{}", question.query());
-        if let Some(token) = &walk.token {
-            path.push_str(&format!("&pageToken={token}"));
+        let choice = Choice::any(rng, market.replicas.len(), 1..=LIMIT_MAX);
+        add(&counts.switches, u64::from(choice.replica != replica));
+        replica = choice.replica;
+        let step = walk.next(choice).await?;
+        if step == Step::Gone {
+            let id = walk.snapshot().context("gone without a page")?;
+            anyhow::ensure!(market.is_expired(id), "{query:?}: 410, but {id} is in the table");
+            add(&counts.gone, 1);
+            return Ok(());
         }
-        let replica = usize::try_from(random.below(2)).unwrap_or(0);
-        if replica != at {
-            counts.switches.fetch_add(1, Ordering::Relaxed);
-            at = replica;
-        }
-        let (status, body) = clients[replica]
-            .get(&path)
-            .with_context(|| format!("seed {seed}: {path}"))?;
-        if status == 410 && walk.id.as_ref().is_some_and(|id| market.is_expired(id)) {
-            counts.gone.fetch_add(1, Ordering::Relaxed);
-            return Ok(Ok(()));
-        }
-        let page: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let looked = if status == 200 {
-            walk.look(market, &question, limit, &page)
-        } else {
-            Err(format!("status {status}: {}", String::from_utf8_lossy(&body)))
-        };
-        if let Err(what) = looked {
-            return Ok(Err(format!("{what}; page {} of {path}", walk.pages + 1)));
-        }
-        walk.pages += 1;
-        counts.pages.fetch_add(1, Ordering::Relaxed);
-        if walk.token.is_none() {
+        add(&counts.pages, 1);
+        if step == Step::Done {
             break;
         }
-        if waits && random.below(3) == 0 {
-            market.wait_for_refresh()?;
-            walk.over_a_refresh = true;
+        if waits && rng.random_ratio(1, WAITS_AFTER_ONE_PAGE_IN) {
+            market.wait_for_refresh().await?;
+            over_a_refresh = true;
         }
-        if random.below(EXPIRES_ONE_IN) == 0
-            && let Some(id) = &walk.id
+        if rng.random_ratio(1, EXPIRES_ONE_IN)
+            && let Some(id) = walk.snapshot()
         {
-            market.expire(id)?;
+            expire(market, id.to_owned()).await?;
         }
     }
-    counts.items.fetch_add(walk.seen as u64, Ordering::Relaxed);
-    if walk.over_a_refresh {
-        counts.over_a_refresh.fetch_add(1, Ordering::Relaxed);
+    let whole = walk.finish()?;
+    let stocks = market.stocks(&whole.snapshot).await?;
+    anyhow::ensure!(
+        whole.symbols() == query.select(&stocks),
+        "{query:?} on {}: not what the snapshot has for it",
+        whole.snapshot
+    );
+    for stock in &whole.stocks {
+        let is_the_same = stocks.iter().any(|stored| stored == stock);
+        anyhow::ensure!(is_the_same, "{stock:?} is in {} otherwise", whole.snapshot);
     }
-    Ok(Ok(()))
+    add(&counts.stocks, whole.stocks.len() as u64);
+    add(&counts.over_a_refresh, u64::from(over_a_refresh));
+    Ok(())
 }
 
-/// Where a walk stands.
-#[derive(Default)]
-struct Walk {
-    id: Option<String>,
-    token: Option<String>,
-    seen: usize,
-    pages: u64,
-    over_a_refresh: bool,
-}
-
-impl Walk {
-    /// Compares a page with what must be on it.
-    fn look(&mut self, market: &Market, question: &Question, limit: u64, page: &Value) -> Result<(), String> {
-        let id = page["snapshot"]["id"].as_str().ok_or("no snapshot")?;
-        match &self.id {
-            Some(own) if own != id => return Err(format!("began on {own}, went on over {id}")),
-            Some(_) => {}
-            None => self.id = Some(id.to_owned()),
-        }
-        let stocks = market
-            .stocks(id)
-            .ok_or_else(|| format!("{id} was never in the table"))?;
-        let all = question.answer(&stocks);
-        if page["total"] != all.len() {
-            return Err(format!("total {}, not {}", page["total"], all.len()));
-        }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let expected = &all[self.seen..all.len().min(self.seen.saturating_add(limit))];
-        let items = page["items"].as_array().ok_or("no items")?;
-        if items.len() != expected.len() {
-            return Err(format!("{} items, not {}", items.len(), expected.len()));
-        }
-        for (item, stock) in items.iter().zip(expected) {
-            same(item, stock)?;
-        }
-        self.seen += items.len();
-        self.token = page["nextPageToken"].as_str().map(str::to_owned);
-        if self.token.is_some() != (self.seen < all.len()) {
-            return Err(format!(
-                "{} of {} seen, and the token says otherwise",
-                self.seen,
-                all.len()
-            ));
-        }
-        Ok(())
-    }
-}
-
-fn same(item: &Value, stock: &Stock) -> Result<(), String> {
-    let is_same = item["symbol"] == stock.symbol.as_str()
-        && item["name"] == stock.name.as_str()
-        && item["sector"] == stock.sector.as_str()
-        && item["price"] == stock.price.as_str()
-        && item["mover"] == stock.mover;
-    is_same
-        .then_some(())
-        .ok_or_else(|| format!("{item} where {stock:?} must be"))
+/// The calls of the stand-in block.
+async fn expire(market: &Arc<Market>, id: String) -> Result<()> {
+    let market = Arc::clone(market);
+    tokio::task::spawn_blocking(move || market.expire(&id).map(drop)).await?
 }

@@ -17,7 +17,7 @@ const VENDOR_URL: &str = "HOSTILE_BODY_TEST_VENDOR_URL";
 /// What a list call and a buy may come to, in the child.
 const EXPECTED: &str = "HOSTILE_BODY_TEST_EXPECTED";
 
-/// The deadlines of `Client::of_url`, and what a busy machine may add to them.
+/// The deadlines of `Client::impatient`, and what a busy machine may add to them.
 const DEADLINE_MAX: Duration = Duration::from_millis(1_500);
 const SLACK: Duration = Duration::from_secs(5);
 const GROWTH_MAX_KIB: u64 = 10 * 1024;
@@ -83,7 +83,7 @@ fn in_the_child(url: &str, expected: &str) -> Result<()> {
 
 /// A good call of each kind first: what a client needs once is not what a body costs.
 async fn hostile_calls(url: &str, expected: &str) -> Result<()> {
-    let client = Client::of_url(url, &SimulatorConfig::default().api_key)?;
+    let client = Client::impatient_of_url(url, &SimulatorConfig::default().api_key)?;
     let first = client.vendor.list_page(None).await?;
     let price = first
         .items
