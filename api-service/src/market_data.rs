@@ -70,7 +70,7 @@ impl Freshness {
         (age_seconds, stale)
     }
 
-    /// How long a cache may use an answer from this snapshot: until the prices change next. Caches count from `takenAt`, because answers
+    /// How long a cache may use an answer from this snapshot: until the prices change next, and not once it is stale. Caches count from `takenAt`, because answers
     /// carry `Age`. Whether an answer is for everybody is said by `Vary`: it names the key.
     #[must_use]
     pub fn cache_control(&self, meta: &SnapshotMeta, is_stale: bool) -> HeaderValue {
@@ -79,7 +79,9 @@ impl Freshness {
         }
         // The tick that ends this snapshot, not the one after now: when the next snapshot is late, caches ask again.
         let tick = self.next_tick(meta.tick_at, meta.taken_at);
-        let secs = age_secs(meta.taken_at, tick).min(self.tick_secs);
+        let secs = age_secs(meta.taken_at, tick)
+            .min(self.tick_secs)
+            .min(self.stale_after_secs);
         HeaderValue::from_str(&format!("public, max-age={secs}")).expect("words and digits are visible ASCII")
     }
 
@@ -192,6 +194,32 @@ impl<'q> From<&'q Quote> for StockBody<'q> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_cache_keeps_an_answer_until_it_is_stale() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let meta = SnapshotMeta {
+            id: Uuid::now_v7(),
+            taken_at: at("2026-01-01T00:00:04Z"),
+            tick_at: at("2026-01-01T00:00:00Z"),
+            count: 0,
+        };
+        let check = |stale_after_secs, expected: &str| {
+            let freshness = Freshness {
+                stale_after_secs,
+                tick_secs: 300,
+            };
+            assert_eq!(
+                freshness.cache_control(&meta, false),
+                expected,
+                "{stale_after_secs}"
+            );
+        };
+        check(600, "public, max-age=296");
+        check(300, "public, max-age=296");
+        check(120, "public, max-age=120");
+        check(0, "public, max-age=0");
+    }
 
     #[test]
     fn the_next_tick_is_always_ahead_and_on_the_grid() {

@@ -126,6 +126,10 @@ impl Metrics {
                 self.http_requests
                     .with_label_values(&[route.as_str(), method, status, fault]);
             }
+            if method == "GET" {
+                self.http_requests
+                    .with_label_values(&[route.as_str(), method, "3xx", "none"]);
+            }
             self.http_duration.with_label_values(&[route.as_str(), method]);
         }
         for reason in Reason::ALL {
@@ -176,6 +180,11 @@ impl Metrics {
     /// A page of stocks was ready, made or prepared.
     pub fn stock_page(&self, result: &'static str) {
         self.stock_pages.with_label_values(&[result]).inc();
+    }
+
+    /// Market data could not be read.
+    pub fn snapshot_unreadable(&self) {
+        self.snapshot_reads.with_label_values(&["l0", "error"]).inc();
     }
 
     /// Market data was served at this age, or (`None`) there was none.

@@ -11,6 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use sha2::Sha256;
+use tokio::sync::Semaphore;
 
 use crate::auth::{BootstrapKey, KeyRing};
 use crate::config::ServeConfig;
@@ -19,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::orders::{Backlog, OrderDesk};
 use crate::page_token::PageTokens;
 use crate::probes::Probes;
+use crate::routes::stock_prices::READERS_MAX;
 use crate::shelf::Shelves;
 use crate::state::{AppState, Parts};
 
@@ -93,6 +95,7 @@ fn state(
         market,
         vendor,
         tokens,
+        history_readers: Semaphore::new(READERS_MAX),
         keys: KeyRing::new(
             ledger.clone(),
             Arc::clone(&metrics),

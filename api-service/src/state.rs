@@ -8,6 +8,7 @@ use fuse_ledger::Ledger;
 use fuse_market::{Market, VendorClient};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
+use tokio::sync::Semaphore;
 
 use crate::auth::KeyRing;
 use crate::http::Limits;
@@ -33,6 +34,8 @@ pub struct Parts {
     pub vendor: VendorClient,
     /// Takes orders.
     pub desk: OrderDesk,
+    /// Bounds who reads price histories at once.
+    pub history_readers: Semaphore,
     /// Finds callers.
     pub keys: KeyRing,
     /// Makes and opens page tokens.

@@ -4,69 +4,21 @@
 //! every replica. While the database is away, a record confirmed within [`KeyRingSettings::stale_for`] still opens the door, so
 //! that an outage of the database does not take prices away: whatever needs the database fails by itself then.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fuse_ledger::{ApiKey, KeyRefused, KeyTextError, Ledger, Owner, PresentedKey, Scope};
-use fuse_platform::Secret;
+use fuse_ledger::{KeyRefused, KeyTextError, Ledger, Owner, PresentedKey, Scope};
 use jiff::Timestamp;
-use secrecy::ExposeSecret as _;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use super::Caller;
+use super::bootstrap_key::BootstrapKey;
+use super::records::{Failed, Lookup, Next, Outcome, Record, Records};
 use crate::metrics::Metrics;
 use crate::problem::{ApiError, Code};
 
-/// Most records that are remembered; beyond it the old ones go first.
-const RECORDS_MAX: usize = 10_000;
-
-/// The first admin key: from a mounted secret, never stored. It works while the database is away.
-pub struct BootstrapKey {
-    secret: Secret,
-    /// Hash of the text, and when it was read; `None` while the text could be guessed.
-    own: Mutex<Option<(Instant, Option<[u8; 32]>)>>,
-}
-
-/// How long the text of the secret is believed before its file is looked at again. No request should wait for a disk.
-const BOOTSTRAP_KEY_FRESH_FOR: Duration = Duration::from_secs(1);
-
-impl BootstrapKey {
-    /// The key in this secret, whatever it says from time to time.
-    #[must_use]
-    pub fn new(secret: Secret) -> Self {
-        Self {
-            secret,
-            own: Mutex::default(),
-        }
-    }
-
-    /// Compares hashes in constant time.
-    fn is(&self, text: &str) -> bool {
-        let given: [u8; 32] = Sha256::digest(text).into();
-        self.own().is_some_and(|own| bool::from(own.ct_eq(&given)))
-    }
-
-    fn own(&self) -> Option<[u8; 32]> {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((read, hash)) = *own
-            && read.elapsed() < BOOTSTRAP_KEY_FRESH_FOR
-        {
-            return hash;
-        }
-        let text = self.secret.reveal();
-        // The file may have been replaced since the start, by something that could be guessed.
-        let is_long = text.expose_secret().chars().count() >= BOOTSTRAP_KEY_MIN_CHARS;
-        let hash = is_long.then(|| Sha256::digest(text.expose_secret()).into());
-        *own = Some((Instant::now(), hash));
-        hash
-    }
-}
-
-/// A key that somebody could guess would open everything.
-pub const BOOTSTRAP_KEY_MIN_CHARS: usize = 24;
+/// How long a request waits for a lookup although it could go on with what is known: a database in good health answers long before.
+const LOOKUP_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How long a record is believed.
 #[derive(Clone, Copy, Debug)]
@@ -82,16 +34,7 @@ pub struct KeyRing {
     ledger: Ledger,
     metrics: Arc<Metrics>,
     bootstrap: Option<(BootstrapKey, Caller)>,
-    settings: KeyRingSettings,
-    records: Mutex<HashMap<Uuid, Record>>,
-}
-
-/// A key as the database said, and whom it stands for.
-#[derive(Clone)]
-struct Record {
-    confirmed: Instant,
-    key: Arc<ApiKey>,
-    caller: Caller,
+    records: Arc<Records>,
 }
 
 impl KeyRing {
@@ -107,8 +50,7 @@ impl KeyRing {
             ledger,
             metrics,
             bootstrap: bootstrap.map(|key| (key, bootstrap_caller())),
-            settings,
-            records: Mutex::default(),
+            records: Arc::new(Records::new(settings)),
         }
     }
 
@@ -142,9 +84,9 @@ impl KeyRing {
         Ok(record.caller)
     }
 
-    /// Forgets a record, so that this replica honours a revocation at once.
+    /// Forgets a record, so that this replica honours a revocation at once, also where the key is being looked up.
     pub fn forget(&self, id: Uuid) {
-        self.records().remove(&id);
+        self.records.forget(id);
     }
 
     fn malformed(&self, error: KeyTextError) -> ApiError {
@@ -163,52 +105,52 @@ impl KeyRing {
     }
 
     async fn record(&self, id: Uuid) -> Result<Option<Record>, ApiError> {
-        let known = self.records().get(&id).cloned();
-        if known
-            .as_ref()
-            .is_some_and(|known| known.confirmed.elapsed() < self.settings.fresh_for)
-        {
-            return Ok(known);
-        }
-        match self.ledger.find_key(id).await {
-            Ok(Some(key)) => Ok(Some(self.remember(key))),
-            Ok(None) => {
-                self.forget(id);
-                Ok(None)
-            }
-            Err(error) => match known {
-                Some(known) if error.retryable() && known.confirmed.elapsed() < self.settings.stale_for => {
-                    Ok(Some(known))
+        let (outcome, known) = match self.records.next(id, Instant::now()) {
+            Next::Use(record) => return Ok(Some(record)),
+            Next::Wait {
+                outcome,
+                known,
+                begin,
+            } => {
+                if let Some(lookup) = begin {
+                    self.look_up(lookup);
                 }
-                _ => Err(error.into()),
-            },
-        }
-    }
-
-    fn remember(&self, key: ApiKey) -> Record {
-        let record = Record {
-            confirmed: Instant::now(),
-            caller: Caller {
-                label: key.id.to_string().into(),
-                owner: key.owner,
-                scopes: key.scopes.iter().copied().collect(),
-            },
-            key: Arc::new(key),
+                (outcome, known)
+            }
         };
-        let mut records = self.records();
-        if records.len() >= RECORDS_MAX {
-            let stale_for = self.settings.stale_for;
-            records.retain(|_, record| record.confirmed.elapsed() < stale_for);
+        let Some(known) = known else {
+            return said(outcome).await.map_err(|failed| failed.error);
+        };
+        match tokio::time::timeout(LOOKUP_PATIENCE, said(outcome)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(failed)) if !failed.is_away => Err(failed.error),
+            Ok(Err(_)) | Err(_) => Ok(Some(known)),
         }
-        if records.len() >= RECORDS_MAX {
-            records.clear();
-        }
-        records.insert(record.key.id, record.clone());
-        record
     }
 
-    fn records(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Record>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    /// In a task of its own: others wait for it too, whatever becomes of the request that began it.
+    fn look_up(&self, lookup: Lookup) {
+        let (ledger, records) = (self.ledger.clone(), Arc::clone(&self.records));
+        tokio::spawn(async move {
+            let found = ledger.find_key(lookup.id()).await.map_err(Failed::from);
+            records.end(lookup, found, Instant::now());
+        });
+    }
+}
+
+/// What a lookup found.
+async fn said(mut outcome: Outcome) -> Result<Option<Record>, Failed> {
+    let found = match outcome.wait_for(Option::is_some).await {
+        Ok(found) => found.clone(),
+        Err(_) => None,
+    };
+    match found.as_deref() {
+        Some(found) => found.clone(),
+        // Only when the process ends, or the lookup panicked, which the panic hook has logged.
+        None => Err(Failed {
+            error: ApiError::internal("a key's lookup was broken off"),
+            is_away: false,
+        }),
     }
 }
 

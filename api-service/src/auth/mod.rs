@@ -3,16 +3,19 @@
 //! A key comes as `x-api-key` or as a bearer token, never in the address. Invariants: a key of a user sees only that user (everything
 //! of others is "not found"); nothing about a key is told before its hash matched.
 
+mod bootstrap_key;
 mod extract;
 mod keyring;
+mod records;
 
 use std::sync::Arc;
 
 use fuse_ledger::{Owner, Scope};
 use uuid::Uuid;
 
+pub use bootstrap_key::{BOOTSTRAP_KEY_MIN_CHARS, BootstrapKey};
 pub use extract::{Admin, Reader, Reporter, Trader};
-pub use keyring::{BOOTSTRAP_KEY_MIN_CHARS, BootstrapKey, KeyRing, KeyRingSettings};
+pub use keyring::{KeyRing, KeyRingSettings};
 
 use crate::problem::{ApiError, Code};
 

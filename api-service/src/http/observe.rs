@@ -62,6 +62,11 @@ pub async fn observe(State(observer): State<Arc<Observer>>, mut request: Request
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
+    // What is not made to be kept is for the caller alone.
+    response
+        .headers_mut()
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     let ended = Instant::now();
     let seconds = ended.duration_since(started).as_secs_f64();
     let status = response.status();
@@ -77,7 +82,7 @@ pub async fn observe(State(observer): State<Arc<Observer>>, mut request: Request
 impl Observer {
     /// Errors and writes always do.
     fn leaves_a_line(&self, seen: &Seen, status: StatusCode, now: Instant) -> bool {
-        let is_read = matches!(seen.method, "GET" | "HEAD");
+        let is_read = matches!(seen.method, "GET" | "HEAD" | "OPTIONS");
         if !is_read || status.is_client_error() || status.is_server_error() {
             return true;
         }
@@ -226,4 +231,32 @@ fn trace_id(headers: &HeaderMap) -> Option<String> {
     let id = text.split('-').nth(1)?;
     let is_valid = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_valid.then(|| id.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_preflights_are_sampled_and_nothing_else_is() {
+        let check = |method: &Method, status: u16, expected: [bool; 2]| {
+            let metrics = Arc::new(Metrics::new(&fuse_platform::Metrics::new()));
+            let observer = Observer::new(metrics, 1);
+            let seen = Seen {
+                route: None,
+                method: method_label(method),
+                trace_id: None,
+            };
+            let status = StatusCode::from_u16(status).expect("a status");
+            let now = Instant::now();
+            let lines = [(); 2].map(|()| observer.leaves_a_line(&seen, status, now));
+            assert_eq!(lines, expected, "{method} {status}");
+        };
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+            check(&method, 200, [true, false]);
+            check(&method, 404, [true, true]);
+        }
+        check(&Method::POST, 201, [true, true]);
+        check(&Method::DELETE, 200, [true, true]);
+    }
 }

@@ -1,6 +1,7 @@
 //! All routes in one place, with their description.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -93,11 +94,15 @@ fn panicked(_payload: Box<dyn std::any::Any + Send + 'static>) -> Response {
     ApiError::internal("a handler panicked").into_response()
 }
 
+/// Browsers need not ask again for so long.
+const PREFLIGHT_KEPT_FOR: Duration = Duration::from_secs(600);
+
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
     let allowed =
         ["x-api-key", "idempotency-key", "x-request-id", "if-none-match"].map(HeaderName::from_static);
     let exposed = ["x-request-id", "idempotency-replayed"].map(HeaderName::from_static);
     CorsLayer::new()
+        .max_age(PREFLIGHT_KEPT_FOR)
         .allow_origin(origins.to_vec())
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers(

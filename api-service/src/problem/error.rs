@@ -8,7 +8,7 @@ use fuse_ledger::LedgerError;
 use super::{Code, FieldCode, FieldError, Place, Problem};
 
 /// What a handler fails with. The cause is logged where the request ends and never reaches a client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ApiError {
     /// What the client sees.
     pub problem: Box<Problem>,

@@ -16,7 +16,7 @@ use crate::http::vary;
 use crate::input::{Params, PathSymbol};
 use crate::market_data::{no_market_data, price_store_unavailable};
 use crate::page_token::{FilterHash, List, refuse};
-use crate::problem::{ApiError, FieldCode};
+use crate::problem::{ApiError, Code, FieldCode};
 use crate::state::AppState;
 
 const LIMIT_DEFAULT: u16 = 100;
@@ -27,6 +27,11 @@ const SPAN_DEFAULT: SignedDuration = SignedDuration::from_hours(24);
 const KEPT_DAYS: i64 = 90;
 /// Looks at the store for one page. Four see all that is kept.
 const LOOKS_MAX: usize = 8;
+/// How far back, from the end of what is asked for, a symbol is looked for that the vendor does not list: a guess must not cost a query
+/// for each of ninety days.
+const UNLISTED_SPAN: SignedDuration = SignedDuration::from_hours(24 * 7);
+/// Requests at once that read history; more are refused, so that they cannot take all of this replica's connections to the store.
+pub const READERS_MAX: usize = 16;
 /// A client that reckons ninety days back itself must not fail because of the way here.
 const KEPT_MARGIN: SignedDuration = SignedDuration::from_hours(1);
 /// A price change never changes; a new one comes every few minutes.
@@ -71,7 +76,8 @@ impl From<HistoryPoint> for PriceBody {
 
 /// Read the price changes of one stock
 ///
-/// Oldest first, kept for 90 days. A price that did not change has no entry.
+/// Oldest first, kept for 90 days. A price that did not change has no entry. A stock that the vendor lists no more is found when a price
+/// of it lies within the last seven days of the range.
 #[utoipa::path(
     get, path = "/v1/stocks/{symbol}/prices", tag = "stocks",
     params(
@@ -85,7 +91,7 @@ impl From<HistoryPoint> for PriceBody {
         (status = 200, body = PriceList),
         (status = 400, description = "`invalid_query`, `invalid_page_token`"),
         (status = 404, description = "`stock_not_found`"),
-        (status = 503, description = "`price_store_unavailable`; `no_market_data`: before the first complete crawl"),
+        (status = 503, description = "`price_store_unavailable`; `overloaded`; `no_market_data`: before the first complete crawl"),
     )
 )]
 pub async fn stock_prices(
@@ -105,12 +111,16 @@ pub async fn stock_prices(
         Some(token) => rest(&state.tokens.open(hash, token)?)?,
         None => (range, None),
     };
-    let found = prices(&state, &symbol, range, after, usize::from(limit)).await;
-    let HistoryPage { points, next } =
-        found.map_err(|error| ApiError::from(price_store_unavailable()).because(error))?;
-    if points.is_empty() && token.is_none() {
-        check_known(&state, &symbol)?;
+    let Ok(_permit) = state.history_readers.try_acquire() else {
+        state.metrics.shed("concurrency");
+        let detail = "This replica reads as many price histories as it can. Send it again shortly.";
+        return Err(ApiError::new(Code::Overloaded, detail));
+    };
+    if token.is_none() && !is_listed(&state, &symbol) {
+        check_known(&state, &symbol, range).await?;
     }
+    let found = prices(&state, &symbol, range, after, usize::from(limit)).await;
+    let HistoryPage { points, next } = found.map_err(unreadable)?;
     let next_page_token = next.map(|after| state.tokens.seal(hash, &position(after, range.to)));
     let list = PriceList {
         symbol: symbol.as_str().to_owned(),
@@ -178,13 +188,30 @@ fn back(time: Timestamp, by: SignedDuration) -> Timestamp {
     time.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }
 
-/// Nothing in the range: 404 unless there is such a stock.
-fn check_known(state: &AppState, symbol: &Symbol) -> Result<(), ApiError> {
-    let shelf = state.shelves.current().ok_or_else(no_market_data)?;
-    match shelf.place_of(symbol) {
-        Some(_) => Ok(()),
-        None => Err(stock_not_found()),
+/// Whether the current snapshot has it.
+fn is_listed(state: &AppState, symbol: &Symbol) -> bool {
+    let shelf = state.shelves.current();
+    shelf.is_some_and(|shelf| shelf.place_of(symbol).is_some())
+}
+
+/// A stock that is not listed has prices of late: else it is unknown, 404, or 503 where nothing is known of any stock.
+async fn check_known(state: &AppState, symbol: &Symbol, range: HistoryRange) -> Result<(), ApiError> {
+    let late = HistoryRange {
+        from: range.from.max(back(range.to, UNLISTED_SPAN)),
+        to: range.to,
+    };
+    let found = state.market.history(symbol, late, None, 1).await;
+    if !found.map_err(unreadable)?.points.is_empty() {
+        return Ok(());
     }
+    match state.shelves.current() {
+        Some(_) => Err(stock_not_found()),
+        None => Err(no_market_data().into()),
+    }
+}
+
+fn unreadable(error: StoreError) -> ApiError {
+    ApiError::from(price_store_unavailable()).because(error)
 }
 
 fn hash(symbol: &Symbol, (from, to): (Option<Timestamp>, Option<Timestamp>)) -> FilterHash {

@@ -158,7 +158,10 @@ async fn stand(
             Code::SnapshotGone,
             "The snapshot that this walk began on is no longer kept. Start again without pageToken.",
         ),
-        Lost::Away(cause) => ApiError::from(price_store_unavailable()).because(cause),
+        Lost::Away(cause) => {
+            state.metrics.snapshot_unreadable();
+            ApiError::from(price_store_unavailable()).because(cause)
+        }
     })?;
     let after = shelf.place_of(&symbol).ok_or_else(nonsense)?;
     Ok((shelf, Some(after)))

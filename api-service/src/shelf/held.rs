@@ -49,6 +49,20 @@ impl Held {
         self.loaded.truncate(LOADED_MAX);
     }
 
+    /// Whether the next one that is loaded takes the place of this one.
+    pub(super) fn is_next_to_go(&self, id: Uuid) -> bool {
+        let last = self.loaded.back().map(|shelf| shelf.snapshot.meta.id);
+        self.loaded.len() > 1 && last == Some(id)
+    }
+
+    /// It was used.
+    pub(super) fn touch(&mut self, id: Uuid) {
+        let at = self.loaded.iter().position(|shelf| shelf.snapshot.meta.id == id);
+        if let Some(shelf) = at.and_then(|at| self.loaded.remove(at)) {
+            self.loaded.push_front(shelf);
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &Arc<Shelf>> {
         self.recent.iter().chain(&self.loaded)
     }
@@ -61,12 +75,28 @@ mod tests {
 
     use super::*;
 
+    fn shelf() -> Arc<Shelf> {
+        let snapshot = Snapshot::new(Uuid::now_v7(), Timestamp::UNIX_EPOCH, Vec::new());
+        Arc::new(Shelf::build(Arc::new(snapshot)))
+    }
+
+    #[test]
+    fn of_old_ones_the_one_that_was_used_longest_ago_goes() {
+        let [one, two, three] = [(); 3].map(|()| shelf());
+        let mut held = Held::default();
+        held.add_loaded(Arc::clone(&one));
+        assert!(!held.is_next_to_go(one.snapshot.meta.id), "there is room");
+        held.add_loaded(Arc::clone(&two));
+        assert!(held.is_next_to_go(one.snapshot.meta.id));
+        held.touch(one.snapshot.meta.id);
+        assert!(held.is_next_to_go(two.snapshot.meta.id));
+        held.add_loaded(Arc::clone(&three));
+        let kept = [one, two, three].map(|shelf| held.is_held(shelf.number));
+        assert_eq!(kept, [true, false, true]);
+    }
+
     #[test]
     fn three_new_ones_and_two_old_ones_are_kept() {
-        let shelf = || {
-            let snapshot = Snapshot::new(Uuid::now_v7(), Timestamp::UNIX_EPOCH, Vec::new());
-            Arc::new(Shelf::build(Arc::new(snapshot)))
-        };
         let shelves: Vec<_> = (0..7).map(|_| shelf()).collect();
         let mut held = Held::default();
         for old in &shelves[..3] {

@@ -5,7 +5,8 @@
 //! beside the pages: that would double the memory of a snapshot to save a twentieth of a millisecond where a page is made.
 //!
 //! What must stay true: a page depends on its snapshot, filter, order, limit and position alone, so that every replica serves the same
-//! bytes, but for the age at the end; the cost of a page does not depend on the number of stocks.
+//! bytes, but for the age at the end. What a page of everything costs does not depend on the number of stocks; a filter looks at every
+//! stock once per snapshot, and its pages are slices of what it found.
 
 mod body;
 mod bounded;

@@ -155,7 +155,9 @@ impl Shelves {
             return Err(Lost::Away("the store was away a moment ago".to_owned()));
         }
         let found = self.0.market.snapshot(id).await;
-        *away_since = found.is_err().then(Instant::now);
+        // What is wrong with one snapshot says nothing about the others.
+        let is_away = matches!(found, Err(StoreError::Unavailable { .. }));
+        *away_since = is_away.then(Instant::now);
         let snapshot = found?.ok_or(Lost::Gone)?;
         let built = build(snapshot).await;
         let shelf = built.ok_or_else(|| Lost::Away("the shelf could not be built".to_owned()))?;
@@ -167,7 +169,18 @@ impl Shelves {
     }
 
     fn held(&self, id: Uuid) -> Option<Arc<Shelf>> {
-        self.0.held.borrow().find(id).cloned()
+        let (shelf, is_next_to_go) = {
+            let held = self.0.held.borrow();
+            (Arc::clone(held.find(id)?), held.is_next_to_go(id))
+        };
+        if is_next_to_go {
+            // Nobody waits for an order of use.
+            self.0.held.send_if_modified(|held| {
+                held.touch(id);
+                false
+            });
+        }
+        Some(shelf)
     }
 
     async fn wait(&self, until: impl FnMut(&Held) -> bool) {

@@ -17,6 +17,10 @@ fn impatient() -> Vec<(&'static str, String)> {
 /// A world whose service reaches the database through a proxy. The vendor may take its time, so that the database can go
 /// away meanwhile.
 async fn behind_proxy() -> Result<(World, TcpProxy)> {
+    behind_proxy_with(Vec::new()).await
+}
+
+async fn behind_proxy_with(more: Vec<(&'static str, String)>) -> Result<(World, TcpProxy)> {
     let postgres = Postgres::shared()?;
     let database = postgres.database()?;
     let proxy = TcpProxy::start(postgres.address())?;
@@ -26,6 +30,7 @@ async fn behind_proxy() -> Result<(World, TcpProxy)> {
     );
     let mut env = impatient();
     env.push(("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "10000".to_owned()));
+    env.extend(more);
     let world = World::on(
         database,
         Setup {
@@ -91,6 +96,27 @@ async fn away_later_takes_orders_away_and_not_prices() -> Result<()> {
     }
     world.order(&world.good_order()).gives(201).await?;
     Ok(())
+}
+
+/// Every read would ask the database about its key; while that is silent, one a second is enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn away_later_does_not_make_every_price_read_wait() -> Result<()> {
+    let (world, proxy) = behind_proxy_with(vec![("FUSE_AUTH__KEY_FRESH_SECS", "0".to_owned())]).await?;
+    let stocks = || world.get("/v1/stocks").key(&world.key).gives(200);
+    stocks().await?;
+    proxy.set(Mode::Hang)?;
+    let begun = std::time::Instant::now();
+    // One by one each would wait a second for a connection.
+    for _ in 0..50 {
+        stocks().await?;
+    }
+    let together = futures::future::join_all((0..50).map(|_| stocks())).await;
+    together.into_iter().collect::<Result<Vec<_>>>()?;
+    let taken = begun.elapsed();
+    assert!(taken < std::time::Duration::from_secs(25), "{taken:?}");
+    proxy.set(Mode::Forward)?;
+    proxy.cut();
+    wait_for(&world, "/v1/orders", &world.key).await
 }
 
 /// A well-formed key that nobody made.

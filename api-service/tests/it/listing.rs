@@ -475,3 +475,56 @@ async fn the_next_page_is_ready_before_it_is_asked_for() -> Result<()> {
     assert_eq!(pages, 5.0);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_snapshot_stops_no_walk_but_its_own() -> Result<()> {
+    let world = World::start().await?;
+    let mut walks = Vec::new();
+    for _ in 0..2 {
+        let first = world.get("/v1/stocks?limit=2").key(&world.key).gives(200).await?;
+        walks.push(first.json());
+        world.simulator.tick(1);
+        let published = world.publish().await?;
+        world.wait_for_snapshot(published.meta.id).await?;
+    }
+    let id = walks[0]["snapshot"]["id"].as_str().context("an id")?;
+    let pages = world.dynamodb.call(
+        "Query",
+        &json!({
+            "TableName": "fuse-market",
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": format!("SNAPSHOT#{id}")}},
+        }),
+    )?;
+    for page in pages["Items"].as_array().context("pages")? {
+        world.dynamodb.call(
+            "UpdateItem",
+            &json!({
+                "TableName": "fuse-market",
+                "Key": {"pk": page["pk"], "sk": page["sk"]},
+                "UpdateExpression": "SET quotes = :broken",
+                "ExpressionAttributeValues": {":broken": {"S": "[{"}},
+            }),
+        )?;
+    }
+    // A replica that has seen neither has to read both.
+    let other = world.second_api()?;
+    wait::until_async("the other replica", PATIENCE, || async {
+        let answer = other.call(Method::GET, "/v1/stocks").key(&world.key).send().await;
+        answer.ok().filter(|answer| answer.status == 200)
+    })
+    .await?;
+    let next = |walk: &Value| {
+        let token = walk["nextPageToken"].as_str().expect("a token");
+        other
+            .call(Method::GET, &format!("/v1/stocks?limit=2&pageToken={token}"))
+            .key(&world.key)
+    };
+    next(&walks[0])
+        .refused(503, "price_store_unavailable", &[])
+        .await?;
+    next(&walks[1]).gives(200).await?;
+    let unreadable = r#"fuse_snapshot_reads_total{layer="l0",result="error"}"#;
+    assert_eq!(other.metric(unreadable).await?, 1.0);
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod caching;
 mod database;
 mod docs;
 mod dynamodb;

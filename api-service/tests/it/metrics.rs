@@ -14,6 +14,7 @@ async fn everything_is_at_zero_from_the_start() -> Result<()> {
         r#"fuse_http_requests_total{fault="none",method="POST",route="/v1/orders",status="2xx"}"#,
         r#"fuse_http_requests_total{fault="vendor",method="POST",route="/v1/orders",status="5xx"}"#,
         r#"fuse_http_requests_total{fault="none",method="GET",route="unmatched",status="4xx"}"#,
+        r#"fuse_http_requests_total{fault="none",method="GET",route="/v1/stocks/{symbol}",status="3xx"}"#,
         r#"fuse_http_request_duration_seconds_count{method="GET",route="/v1/portfolios/{id}"}"#,
         r#"fuse_http_shed_total{reason="concurrency"}"#,
         r#"fuse_http_requests_unlogged_total"#,

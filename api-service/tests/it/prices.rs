@@ -191,3 +191,68 @@ async fn what_is_not_there_is_told_apart_from_what_cannot_be_read() -> Result<()
     world.get("/v1/stocks").key(&world.key).gives(200).await?;
     Ok(())
 }
+
+fn queries(world: &World) -> u64 {
+    world.dynamodb.requests().get("Query").copied().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guessed_symbol_costs_little() -> Result<()> {
+    let world = World::start().await?;
+    let from = Timestamp::now() - SignedDuration::from_hours(24 * 90);
+    let before = queries(&world);
+    world
+        .get(&format!("/v1/stocks/NOSUCH/prices?from={from}"))
+        .key(&world.key)
+        .refused(404, "stock_not_found", &[])
+        .await?;
+    let cost = queries(&world) - before;
+    assert!((1..=10).contains(&cost), "{cost} queries");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stock_that_is_listed_no_more_is_found_by_its_last_prices() -> Result<()> {
+    let world = World::start().await?;
+    let day = 60 * 24;
+    let (symbol, times) = publish(&world, &[day * 20, day * 5]).await?;
+    let published = world
+        .publish_with(|quotes| quotes.retain(|quote| quote.symbol.as_str() != symbol))
+        .await?;
+    world.wait_for_snapshot(published.meta.id).await?;
+    let path = format!("/v1/stocks/{symbol}/prices");
+    let from = times[0];
+    let list = get(&world, &format!("{path}?from={from}")).await?;
+    assert_eq!(prices(&list), ["28800.5", "7200.5"]);
+    let ask = |query: String| world.get(&format!("{path}?{query}")).key(&world.key);
+    // Its last price lies further back than it is looked for.
+    let to = times[1] - SignedDuration::from_hours(1);
+    ask(format!("from={from}&to={to}"))
+        .refused(404, "stock_not_found", &[])
+        .await?;
+    let to = from + SignedDuration::from_hours(24);
+    ask(format!("from={from}&to={to}")).gives(200).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_do_not_pile_up_while_the_store_is_silent() -> Result<()> {
+    let world = World::start().await?;
+    let path = format!("/v1/stocks/{}/prices", world.symbol());
+    world.dynamodb.hang()?;
+    let all = (0..40).map(|_| world.get(&path).key(&world.key).send());
+    let answers = futures::future::join_all(all).await;
+    let mut shed = 0;
+    for answer in answers {
+        let answer = answer?;
+        match answer.json()["code"].as_str() {
+            Some("overloaded") => {
+                answer.is_problem(503, "overloaded", &[]);
+                shed += 1;
+            }
+            _ => answer.is_problem(503, "price_store_unavailable", &[]),
+        }
+    }
+    assert!((1..=24).contains(&shed), "{shed}");
+    Ok(())
+}

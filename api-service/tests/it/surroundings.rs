@@ -148,6 +148,7 @@ async fn configured_pages_may_call() -> Result<()> {
         preflight.header("access-control-allow-origin"),
         Some("https://app.example.com")
     );
+    assert_eq!(preflight.header("access-control-max-age"), Some("600"));
     // A failure must be readable for the page as well.
     let refused = world
         .get("/v1/stocks")
