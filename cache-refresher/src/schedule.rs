@@ -26,6 +26,8 @@ const AFTER_TICK: Duration = Duration::from_secs(2);
 /// interval, so many times.
 const LATE_TICK_RETRY: Duration = Duration::from_secs(5);
 const LATE_TICK_RETRIES_MAX: u32 = 10;
+/// From the end of a pass until the last replica shows its snapshot.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 /// Between two passes at the interval, however old the snapshot is that the last one found.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 
@@ -103,9 +105,12 @@ impl Schedule {
                     started_at,
                     now,
                 });
+                let took = Duration::try_from(now.duration_since(started_at)).unwrap_or_default();
+                let age = Duration::try_from(started_at.duration_since(taken_at)).unwrap_or_default();
                 let next = seen
                     .and_then(|seen| self.after_tick(seen))
-                    .unwrap_or_else(|| self.after_interval(taken_at, started_at));
+                    .unwrap_or_else(|| self.after_interval(taken_at, age, took));
+                let next = self.in_time(next, taken_at, age, took);
                 self.younger_than = next.younger_than;
                 next
             }
@@ -116,15 +121,39 @@ impl Schedule {
         }
     }
 
-    /// Without a guide: an interval after the snapshot, not after our look at it, which may have been by somebody else.
-    fn after_interval(&self, taken_at: Timestamp, started_at: Timestamp) -> Next {
-        let age = Duration::try_from(started_at.duration_since(taken_at)).unwrap_or_default();
-        let wait = self.interval.saturating_sub(age);
+    /// Without a guide: so that the next snapshot is shown an interval after this one was taken, by whomever. `age` is
+    /// how old it was when the pass began, `took` how long the pass took.
+    fn after_interval(&self, taken_at: Timestamp, age: Duration, took: Duration) -> Next {
+        let wait = self
+            .interval
+            .saturating_sub(age + took + self.shown_within() + self.jitter_max());
         Next {
             wait: wait.max(PAUSE_MIN.min(self.interval)) + self.jitter(),
             // Passes of others count when they began well after the snapshot.
             younger_than: plus(taken_at, self.interval / 2),
         }
+    }
+
+    /// No snapshot is to be older than an interval when the next one is shown. Ticks are an interval apart, and a crawl
+    /// takes its time: so there is a pass half-way when the one after the tick would come too late for that.
+    fn in_time(&self, next: Next, taken_at: Timestamp, age: Duration, took: Duration) -> Next {
+        let is_in_time = age + next.wait + took + self.shown_within() <= self.interval;
+        let half_way = took + next.wait.saturating_sub(took) / 2;
+        if is_in_time || half_way < took + PAUSE_MIN.min(self.interval / 4) {
+            return next;
+        }
+        Next {
+            wait: half_way,
+            younger_than: taken_at,
+        }
+    }
+
+    fn shown_within(&self) -> Duration {
+        SHOWN_WITHIN.min(self.interval / 20)
+    }
+
+    fn jitter_max(&self) -> Duration {
+        JITTER_MAX.min(self.interval / 20)
     }
 
     /// Just after the first tick that is still ahead; `None` when the vendor's times are no guide.
@@ -173,7 +202,7 @@ impl Schedule {
     }
 
     fn jitter(&self) -> Duration {
-        up_to(JITTER_MAX.min(self.interval / 20))
+        up_to(self.jitter_max())
     }
 
     fn backoff(&mut self, retry_after: Option<Duration>) -> Duration {
@@ -232,8 +261,13 @@ mod tests {
             );
             assert_eq!(for_tick, 300);
         }
-        let (wait, _) = well(&mut schedule, Some(300), 303, 310);
-        assert!((299..=301).contains(&wait), "{wait}");
+        // The pass after the next tick would show its prices when these are older than an interval.
+        let (wait, younger_than) = well(&mut schedule, Some(300), 303, 310);
+        assert!((152..=155).contains(&wait), "{wait}: half-way");
+        assert_eq!(younger_than, 303);
+        let (wait, for_tick) = well(&mut schedule, Some(300), 456, 460);
+        assert!((146..=149).contains(&wait), "{wait}");
+        assert_eq!(for_tick, 600);
     }
 
     #[test]
@@ -247,7 +281,7 @@ mod tests {
             assert_eq!(for_tick, 303);
         }
         let (wait, _) = well(&mut schedule, Some(0), 340, 341);
-        assert!((300..=302).contains(&wait), "{wait}");
+        assert!((295..=297).contains(&wait), "{wait}");
     }
 
     #[test]
@@ -257,14 +291,14 @@ mod tests {
         let (wait, younger_than) = well(&mut schedule, Some(300), 298, 310);
         assert!((14..=16).contains(&wait), "{wait}: soon after its end");
         assert!(younger_than >= 299, "what was taken then is not enough");
-        let (wait, _) = well(&mut schedule, Some(300), 313, 320);
-        assert!((288..=291).contains(&wait), "{wait}: at the next tick");
+        let (wait, _) = well(&mut schedule, Some(300), 323, 330);
+        assert!((278..=281).contains(&wait), "{wait}: at the next tick");
     }
 
     #[test]
     fn the_interval_counts_from_the_snapshot_that_was_found() {
         let mut schedule = Schedule::new(INTERVAL, at(0));
-        for (taken_at, expected) in [(-200, 100), (-299, 5), (0, 300), (10, 300)] {
+        for (taken_at, expected) in [(-200, 95), (-299, 5), (0, 295), (10, 295)] {
             let ended = Ended::Well {
                 tick_at: None,
                 taken_at: at(taken_at),
@@ -280,7 +314,7 @@ mod tests {
             let mut schedule = Schedule::new(INTERVAL, at(0));
             for _ in 0..100 {
                 let (wait, for_tick) = well(&mut schedule, tick, 0, 1);
-                assert!((300..=302).contains(&wait), "{tick:?}: {wait}");
+                assert!((295..=297).contains(&wait), "{tick:?}: {wait}");
                 assert_eq!(for_tick, 150);
             }
         }

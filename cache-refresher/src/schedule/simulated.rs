@@ -69,10 +69,10 @@ fn ticks_are_served_soon_whatever_the_vendors_clock_says() {
         for first_at in [1_000, 70_000, 150_000, 250_000, 299_000] {
             let run = run(300_000, first_at, |shown| shown - lag_ms);
             println!("lag {lag_ms}, first {first_at}: {run:?}");
-            assert!(run.passes_per_interval < 1.7, "{lag_ms} {first_at}: {run:?}");
+            assert!(run.passes_per_interval < 2.5, "{lag_ms} {first_at}: {run:?}");
             assert!(run.behind_max <= 30_000, "{lag_ms} {first_at}: {run:?}");
             assert!(run.behind_mean <= 20_000, "{lag_ms} {first_at}: {run:?}");
-            assert!(run.age_max <= 312_000, "{lag_ms} {first_at}: {run:?}");
+            assert!(run.age_max <= 300_000, "{lag_ms} {first_at}: {run:?}");
         }
     }
 }
@@ -81,13 +81,14 @@ fn ticks_are_served_soon_whatever_the_vendors_clock_says() {
 fn times_that_stand_still_or_jump_cost_few_passes() {
     let frozen = run(300_000, 70_000, |_| 0);
     assert!(frozen.passes_per_interval < 1.1, "{frozen:?}");
+    assert!(frozen.age_max <= 300_000, "{frozen:?}");
     // A lag that changes for good, in either direction, is learned again.
     for (before, after) in [(0, 120_000), (120_000, 0), (-60_000, 30_000)] {
         let jumped = run(300_000, 70_000, |shown| {
             shown - if shown < 50 * INTERVAL_MS { before } else { after }
         });
         println!("{before} to {after}: {jumped:?}");
-        assert!(jumped.passes_per_interval < 1.7, "{jumped:?}");
+        assert!(jumped.passes_per_interval < 2.5, "{jumped:?}");
         assert!(jumped.behind_max <= 30_000, "{before} to {after}: {jumped:?}");
     }
 }
