@@ -480,7 +480,7 @@ async fn the_next_page_is_ready_before_it_is_asked_for() -> Result<()> {
 async fn a_broken_snapshot_stops_no_walk_but_its_own() -> Result<()> {
     let world = World::start().await?;
     let mut walks = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let first = world.get("/v1/stocks?limit=2").key(&world.key).gives(200).await?;
         walks.push(first.json());
         world.simulator.tick(1);
@@ -507,7 +507,7 @@ async fn a_broken_snapshot_stops_no_walk_but_its_own() -> Result<()> {
             }),
         )?;
     }
-    // A replica that has seen neither has to read both.
+    // A replica that has seen none of them has to read them.
     let other = world.second_api()?;
     wait::until_async("the other replica", PATIENCE, || async {
         let answer = other.call(Method::GET, "/v1/stocks").key(&world.key).send().await;
@@ -520,10 +520,12 @@ async fn a_broken_snapshot_stops_no_walk_but_its_own() -> Result<()> {
             .call(Method::GET, &format!("/v1/stocks?limit=2&pageToken={token}"))
             .key(&world.key)
     };
-    next(&walks[0])
+    next(&walks[0]).refused(410, "snapshot_gone", &[]).await?;
+    next(&walks[1]).gives(200).await?;
+    world.dynamodb.stop()?;
+    next(&walks[2])
         .refused(503, "price_store_unavailable", &[])
         .await?;
-    next(&walks[1]).gives(200).await?;
     let unreadable = r#"fuse_snapshot_reads_total{layer="l0",result="error"}"#;
     assert_eq!(other.metric(unreadable).await?, 1.0);
     Ok(())
