@@ -19,6 +19,9 @@ use super::pages;
 /// right one.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_secs(60);
 
+/// Lines of history that are made at once: as items they are several times as large as the quotes that they come from.
+const LINES_AT_ONCE: usize = 1_000;
+
 /// What a publish did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
@@ -80,11 +83,15 @@ impl SnapshotStore {
         let mut write_units = self
             .write_all(items::pages(&snapshot.meta, pages, kept_until))
             .await?;
-        let history: Vec<_> = repriced(snapshot, previous)
-            .map(|quote| items::history(quote, snapshot.meta.taken_at))
-            .collect();
-        let history_written = history.len();
-        write_units += self.write_all(history).await?;
+        let repriced: Vec<_> = repriced(snapshot, previous).collect();
+        let history_written = repriced.len();
+        for part in repriced.chunks(LINES_AT_ONCE) {
+            let lines = part
+                .iter()
+                .map(|quote| items::history(quote, snapshot.meta.taken_at))
+                .collect();
+            write_units += self.write_all(lines).await?;
+        }
         if let Some(late) = self.flip(&pointer, kept_until).await? {
             return Ok(late);
         }
