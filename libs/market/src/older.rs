@@ -14,22 +14,14 @@ use uuid::Uuid;
 use crate::l1::L1;
 use crate::store::{SnapshotStore, StoreError};
 
-/// Loaded snapshots held beside the view's three.
-const LOADED_HELD: usize = 2;
 /// Ids remembered as gone, so that a client that repeats itself costs no read each time.
 const GONE_HELD: usize = 64;
 /// A snapshot may be on its way: one that was not there is looked for again after this.
 const GONE_FOR: Duration = Duration::from_secs(2);
 
-/// Loads and holds a few; one load at a time.
+/// Loads one at a time, and remembers what is gone. What it loads is the caller's to hold.
 #[derive(Default)]
-pub(crate) struct Older(Mutex<Held>);
-
-#[derive(Default)]
-struct Held {
-    loaded: VecDeque<Arc<Snapshot>>,
-    gone: VecDeque<(Uuid, Instant)>,
-}
+pub(crate) struct Older(Mutex<VecDeque<(Uuid, Instant)>>);
 
 impl Older {
     /// `None` when it is kept nowhere any more, or not readably.
@@ -42,13 +34,10 @@ impl Older {
         l1: Option<&L1>,
         store: &SnapshotStore,
     ) -> Result<Option<Arc<Snapshot>>, StoreError> {
-        // Held over the load: those who ask for the same meanwhile find it loaded.
-        let mut held = self.0.lock().await;
-        if let Some(found) = held.loaded.iter().find(|snapshot| snapshot.meta.id == id) {
-            return Ok(Some(Arc::clone(found)));
-        }
-        held.gone.retain(|(_, since)| since.elapsed() < GONE_FOR);
-        if held.gone.iter().any(|(gone, _)| *gone == id) {
+        // Held over the load, so that the snapshots in memory for it are one at a time.
+        let mut known_gone = self.0.lock().await;
+        known_gone.retain(|(_, since)| since.elapsed() < GONE_FOR);
+        if known_gone.iter().any(|(gone, _)| *gone == id) {
             return Ok(None);
         }
         let cached = match l1 {
@@ -66,13 +55,10 @@ impl Older {
                 loaded => loaded?,
             },
         };
-        let Some(snapshot) = found.map(Arc::new) else {
-            held.gone.push_front((id, Instant::now()));
-            held.gone.truncate(GONE_HELD);
-            return Ok(None);
-        };
-        held.loaded.push_front(Arc::clone(&snapshot));
-        held.loaded.truncate(LOADED_HELD);
-        Ok(Some(snapshot))
+        if found.is_none() {
+            known_gone.push_front((id, Instant::now()));
+            known_gone.truncate(GONE_HELD);
+        }
+        Ok(found.map(Arc::new))
     }
 }

@@ -337,8 +337,10 @@ async fn run_records_become_metrics_once_each() -> Result<()> {
     let now = at("2026-03-03T00:00:10Z");
     status.observe(&fixture.ledger, now).await?;
     assert_eq!(
-        fixture.metric("fuse_report_last_success_timestamp_seconds"),
-        Some(0.0)
+        fixture
+            .metric("fuse_report_last_success_timestamp_seconds")
+            .as_deref(),
+        Some("0")
     );
     seal(&fixture, "2026-03-02").await?;
     let content = ReportContent {
@@ -378,27 +380,32 @@ async fn run_records_become_metrics_once_each() -> Result<()> {
         status.observe(&fixture.ledger, now).await?;
     }
     assert_eq!(
-        fixture.metric("fuse_report_last_success_timestamp_seconds"),
-        Some(0.0)
+        fixture
+            .metric("fuse_report_last_success_timestamp_seconds")
+            .as_deref(),
+        Some("0")
     );
-    assert_eq!(fixture.metric("fuse_mail_outbox_oldest_seconds"), Some(10.0));
+    assert_eq!(
+        fixture.metric("fuse_mail_outbox_oldest_seconds").as_deref(),
+        Some("10")
+    );
     fixture
         .ledger
         .record_report_run(&run(ReportRunResult::Delivered, 1, "2026-03-03T00:00:02Z"))
         .await?;
     status.observe(&fixture.ledger, now).await?;
     let figures = [
-        ("fuse_report_runs_total{result=\"delivery_failed\"}", 1.0),
-        ("fuse_report_runs_total{result=\"delivered\"}", 1.0),
-        ("fuse_mail_sends_total{result=\"sent\",transport=\"smtp\"}", 1.0),
-        ("fuse_mail_sends_total{result=\"failed\",transport=\"smtp\"}", 1.0),
-        ("fuse_report_duration_seconds_count{phase=\"send\"}", 2.0),
-        ("fuse_report_orders{section=\"filled\"}", 3.0),
-        ("fuse_report_orders{section=\"unknown\"}", 1.0),
-        ("fuse_report_last_success_timestamp_seconds", 1_772_496_002.0),
+        ("fuse_report_runs_total{result=\"delivery_failed\"}", "1"),
+        ("fuse_report_runs_total{result=\"delivered\"}", "1"),
+        ("fuse_mail_sends_total{result=\"sent\",transport=\"smtp\"}", "1"),
+        ("fuse_mail_sends_total{result=\"failed\",transport=\"smtp\"}", "1"),
+        ("fuse_report_duration_seconds_count{phase=\"send\"}", "2"),
+        ("fuse_report_orders{section=\"filled\"}", "3"),
+        ("fuse_report_orders{section=\"unknown\"}", "1"),
+        ("fuse_report_last_success_timestamp_seconds", "1772496002"),
     ];
     for (line, figure) in figures {
-        assert_eq!(fixture.metric(line), Some(figure), "{line}");
+        assert_eq!(fixture.metric(line).as_deref(), Some(figure), "{line}");
     }
     Ok(())
 }

@@ -163,10 +163,10 @@ impl Fixture {
         Ok(row.try_get::<Option<String>, _>(0)?.unwrap_or_default())
     }
 
-    /// The current figure of a metric, by the beginning of its line.
-    pub fn metric(&self, line: &str) -> Option<f64> {
+    /// The current figure of a metric as its text, by the beginning of its line.
+    pub fn metric(&self, line: &str) -> Option<String> {
         let text = String::from_utf8(self.metrics.encode()).ok()?;
         let found = text.lines().find(|found| found.starts_with(line))?;
-        found.rsplit(' ').next()?.parse().ok()
+        found.rsplit(' ').next().map(str::to_owned)
     }
 }

@@ -7,7 +7,7 @@ use fuse_platform::metrics::LATENCY_SECONDS;
 use jiff::Timestamp;
 use prometheus::{Gauge, HistogramVec, IntCounterVec, IntGauge};
 
-use super::pass::RESULTS;
+use super::pass::results;
 
 pub(super) struct PassMetrics {
     refreshes: IntCounterVec,
@@ -30,7 +30,7 @@ impl PassMetrics {
             refreshes: metrics.counter_vec(
                 "snapshot_refreshes_total",
                 "Passes, by what came of them",
-                &[("result", RESULTS)],
+                &[("result", &results())],
             ),
             duration: metrics.histogram_vec(
                 "snapshot_refresh_duration_seconds",

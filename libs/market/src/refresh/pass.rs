@@ -5,17 +5,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::crawl::CrawlError;
+use crate::crawl::{CrawlError, PASS_FAULTS};
 use crate::store::StoreError;
 
 /// Values of `snapshot_refreshes_total{result}`.
-pub(super) const RESULTS: &[&str] = &[
-    "published",
-    "superseded",
-    "not_needed",
-    "busy",
-    "fenced",
-    // The vendor did not give all pages.
+pub(super) fn results() -> Vec<&'static str> {
+    [OUTCOMES, VENDOR_AWAY, PASS_FAULTS, STORE_FAULTS].concat()
+}
+
+const OUTCOMES: &[&str] = &["published", "superseded", "not_needed", "busy", "fenced"];
+/// The vendor did not give all pages.
+const VENDOR_AWAY: &[&str] = &[
     "unreachable",
     "timeout",
     "reset",
@@ -26,20 +26,8 @@ pub(super) const RESULTS: &[&str] = &[
     "unexpected",
     "breaker_open",
     "deadline",
-    // The vendor's data was refused.
-    "unreadable",
-    "token_loop",
-    "too_many_pages",
-    "too_many_items",
-    "too_many_bytes",
-    "too_many_bad_items",
-    "too_many_missing",
-    "empty",
-    // DynamoDB.
-    "store_unavailable",
-    "store_not_allowed",
-    "store_other",
 ];
+const STORE_FAULTS: &[&str] = &["store_unavailable", "store_not_allowed", "store_other"];
 
 /// What a pass came to.
 #[derive(Debug)]
