@@ -52,7 +52,8 @@ async fn from_nothing_to_ready() -> Result<()> {
     assert_eq!(short(operator.requests.take()), expected);
 
     world.complete_job(&job).await?;
-    world.condition("Migrated", "True", "JobComplete").await?;
+    world.replicas("trading-api", 2).await?;
+    world.condition("Reconciling", "True", "RollingOut").await?;
     let mut expected = Vec::new();
     for name in ["configmaps/trading-api", "configmaps/trading-refresher"] {
         expected.extend(created(name));
@@ -61,8 +62,12 @@ async fn from_nothing_to_ready() -> Result<()> {
         expected.extend(created(name));
     }
     expected.push("PATCH deployments/trading-api as fuse-operator-scale".to_owned());
-    expected.push(status.clone());
-    assert_eq!(short(operator.requests.take()), expected);
+    // A pass that was under way when the Job completed may already have said so: one status more, before all else.
+    let requests = short(operator.requests.take());
+    let children: Vec<_> = requests.iter().filter(|request| **request != status).collect();
+    assert_eq!(children, expected.iter().collect::<Vec<_>>());
+    assert_eq!(requests.last(), Some(&status));
+    assert!(requests.len() <= expected.len() + 2, "{requests:?}");
 
     world.settle().await?;
     world.condition("Ready", "True", "AllAvailable").await?;
