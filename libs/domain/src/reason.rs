@@ -19,6 +19,10 @@ pub enum Reason {
     NoMarketData,
     /// Price times quantity is above the limit.
     NotionalTooLarge,
+    /// The portfolio is not at the version that the client expected.
+    PortfolioChanged,
+    /// The key has placed as many orders today as it may.
+    DailyLimitReached,
     /// The vendor answered with a clear refusal.
     VendorRejected,
     /// The vendor does not accept our key.
@@ -44,12 +48,14 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 18] = [
         Reason::UnknownSymbol,
         Reason::PriceOutOfBand,
         Reason::QuoteStale,
         Reason::NoMarketData,
         Reason::NotionalTooLarge,
+        Reason::PortfolioChanged,
+        Reason::DailyLimitReached,
         Reason::VendorRejected,
         Reason::VendorForbidden,
         Reason::VendorThrottled,
@@ -70,6 +76,8 @@ impl Reason {
             Reason::QuoteStale => "quote_stale",
             Reason::NoMarketData => "no_market_data",
             Reason::NotionalTooLarge => "notional_too_large",
+            Reason::PortfolioChanged => "portfolio_changed",
+            Reason::DailyLimitReached => "daily_limit_reached",
             Reason::VendorRejected => "vendor_rejected",
             Reason::VendorForbidden => "vendor_forbidden",
             Reason::VendorThrottled => "vendor_throttled",
@@ -96,7 +104,9 @@ impl Reason {
             | Reason::PriceOutOfBand
             | Reason::QuoteStale
             | Reason::NoMarketData
-            | Reason::NotionalTooLarge => OrderStatus::Rejected,
+            | Reason::NotionalTooLarge
+            | Reason::PortfolioChanged
+            | Reason::DailyLimitReached => OrderStatus::Rejected,
             Reason::VendorRejected
             | Reason::VendorForbidden
             | Reason::VendorThrottled

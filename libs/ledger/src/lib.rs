@@ -16,7 +16,7 @@ pub use self::keys::{
 };
 pub use self::migrate::SCHEMA_VERSION;
 pub use self::orders::{
-    Decision, IdempotencyKey, IdempotencyKeyError, Order, OrderFilter, OrderPage, Placed, Settle, Settled,
+    DailyLimit, Decision, ExpectedVersion, IdempotencyKey, IdempotencyKeyError, Order, OrderFilter, OrderPage, Placed, Settle, Settled,
     StoredAnswer, SubmitOrder,
 };
 pub use self::pool::Ledger;

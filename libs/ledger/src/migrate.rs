@@ -18,6 +18,7 @@ const FILES: &[(i64, &str, &str)] = &[
     ),
     (2, "orders", include_str!("../../../migrations/0002_orders.sql")),
     (3, "reports", include_str!("../../../migrations/0003_reports.sql")),
+    (4, "depth", include_str!("../../../migrations/0004_depth.sql")),
 ];
 
 /// The schema that this program needs. A newer one is fine: migrations only add.

@@ -12,7 +12,7 @@ use fuse_domain::{Fill, OrderRequest, OrderStatus, QuoteUsed, Reason};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-pub use self::place::{Decision, Placed, SubmitOrder};
+pub use self::place::{DailyLimit, Decision, ExpectedVersion, Placed, SubmitOrder};
 pub use self::read::{OrderFilter, OrderPage};
 pub use self::settle::{Settle, Settled};
 

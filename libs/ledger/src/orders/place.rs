@@ -1,6 +1,6 @@
 //! Write 1: the order and its first event, committed before the vendor is called.
 
-use fuse_domain::{OrderRequest, OrderStatus, QuoteUsed, Reason};
+use fuse_domain::{Amount, OrderRequest, OrderStatus, QuoteUsed, Reason};
 use jiff::Timestamp;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -27,12 +27,41 @@ pub struct SubmitOrder {
     pub request: OrderRequest,
     /// The client's own name for it, 1 to 64 characters.
     pub client_order_id: Option<String>,
+    /// The amount of money that was asked for, when the quantity follows from it.
+    pub notional: Option<Amount>,
+    /// The API key that places it; `None` for the bootstrap key.
+    pub key_id: Option<Uuid>,
+    /// The portfolio must still be at this version.
+    pub expected: Option<ExpectedVersion>,
+    /// How many orders the key may place in a day.
+    pub daily: Option<DailyLimit>,
     /// What the price was checked against; an accepted order must have one.
     pub quote: Option<QuoteUsed>,
     /// The verdict of `fuse_domain::judge`.
     pub decision: Decision,
     /// Now.
     pub at: Timestamp,
+}
+
+/// The version that a client has seen. An order on a portfolio that has moved since is rejected as `portfolio_changed`.
+#[derive(Debug, Clone)]
+pub struct ExpectedVersion {
+    /// As in the portfolio's `ETag`.
+    pub version: i64,
+    /// What the client is told otherwise; its status is 412.
+    pub answer_body: String,
+}
+
+/// A key's limit. An order beyond it is rejected as `daily_limit_reached`. Exact on one replica; several replicas may
+/// together let as many more through as are being placed at that moment.
+#[derive(Debug, Clone)]
+pub struct DailyLimit {
+    /// Orders that were not rejected, at most.
+    pub max: i64,
+    /// Counted are orders with this id or a later one: the smallest UUIDv7 of the day.
+    pub day_begins: Uuid,
+    /// What the client is told beyond it; its status is 429.
+    pub answer_body: String,
 }
 
 /// Whether the vendor is going to be called.

@@ -94,6 +94,10 @@ impl Fixture {
             }),
             request,
             client_order_id: None,
+            notional: None,
+            key_id: None,
+            expected: None,
+            daily: None,
             decision: Decision::Accepted,
             at: at(when),
         }
