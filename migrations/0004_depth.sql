@@ -171,7 +171,7 @@ end $$;
 -- their portfolio's lock. No portfolio is touched before all orders of the batch are locked.
 create function settle_orders(
     user_ids uuid[], order_ids uuid[], statuses text[], reasons text[], fill_prices text[], fill_quantities text[],
-    attempts_made json[], answer_statuses smallint[], answer_bodies text[], ats timestamptz[],
+    attempts_made text[], answer_statuses smallint[], answer_bodies text[], ats timestamptz[],
     -- A resolution changes an unknown order and no other; an outcome of the vendor also one that is submitted.
     are_resolutions boolean[],
     -- Who told, and what, for the case that the order was unknown.
@@ -199,7 +199,7 @@ begin
     ), settled as (
         update orders o set status = l.status, reason = l.reason, fill_price = l.price, fill_quantity = l.quantity,
             fill_total = l.price * l.quantity,
-            attempts = case when l.is_resolution then o.attempts else l.attempts end,
+            attempts = case when l.is_resolution then o.attempts else l.attempts::json end,
             answer_status = coalesce(o.answer_status, l.answer_status),
             answer_body = coalesce(o.answer_body, l.answer_body),
             updated_at = greatest(o.updated_at, l.at)

@@ -36,6 +36,8 @@ pub struct Metrics {
     order_duration: HistogramVec,
     /// Outcomes that wait for the database to come back.
     pub settlements_waiting: IntGauge,
+    /// Answers of the vendor that the ledger's outcome contradicts.
+    pub order_contradictions: IntCounter,
     snapshot_age: Histogram,
     snapshot_reads: IntCounterVec,
     stock_pages: IntCounterVec,
@@ -92,6 +94,10 @@ impl Metrics {
             settlements_waiting: make.gauge(
                 "order_settlements_waiting",
                 "Outcomes kept in memory until the database takes them; alert when it stays above 0",
+            ),
+            order_contradictions: make.counter(
+                "order_contradictions_total",
+                "Answers of the vendor that contradict an outcome recorded by hand; each needs a person",
             ),
             snapshot_age: make.histogram(
                 "snapshot_served_age_seconds",

@@ -115,7 +115,7 @@ enum Try {
 async fn try_settle(ledger: &Ledger, settle: &Settle) -> Try {
     match ledger.settle(settle.clone()).await {
         Ok(Settled::NotFound) => Try::NotThere,
-        Ok(Settled::Now(_) | Settled::Before(..)) => {
+        Ok(Settled::Now | Settled::Late(_) | Settled::Before(..)) => {
             tracing::info!(order.id = %settle.order_id, "a kept outcome is stored");
             Try::Done
         }

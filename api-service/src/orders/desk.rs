@@ -220,10 +220,19 @@ impl OrderDesk {
         };
         let reason = settled.reason;
         match self.store(&settle).await {
-            Ok(Settled::Before(_, stored)) => Answer::first(stored),
-            Ok(Settled::Now(_)) => {
+            Ok(Settled::Now) => {
                 self.metrics.order(settled.status, reason);
                 answer
+            }
+            // Its first answer was given when it was given up, and stays; whoever reads the order sees the outcome.
+            Ok(Settled::Late(first)) => {
+                tracing::warn!(order.id = %order.id, outcome = settled.status.as_str(), "the vendor's answer came after the order had been given up");
+                self.metrics.order(settled.status, reason);
+                Answer::first(first)
+            }
+            Ok(Settled::Before(found, first)) => {
+                self.look_for_contradiction(&settled, &found);
+                Answer::first(first)
             }
             Ok(Settled::NotFound) => {
                 log_unstorable(&settle, "the order is not in the ledger");
@@ -242,6 +251,19 @@ impl OrderDesk {
                 }
                 kept
             }
+        }
+    }
+
+    /// What the vendor said must be what the ledger says; a resolution by hand may have said otherwise.
+    fn look_for_contradiction(&self, told: &Order, found: &Order) {
+        if told.status.is_terminal() && (told.status, told.fill) != (found.status, found.fill) {
+            self.metrics.order_contradictions.inc();
+            tracing::error!(
+                order.id = %told.id,
+                vendor.outcome = told.status.as_str(),
+                ledger.outcome = found.status.as_str(),
+                "the vendor's answer contradicts the recorded outcome of an order"
+            );
         }
     }
 

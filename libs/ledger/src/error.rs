@@ -9,6 +9,9 @@ pub enum LedgerError {
     /// A write may still have been committed when the connection was lost after it was sent.
     #[error("the database cannot be used now: {0}")]
     Unavailable(#[source] sqlx::Error),
+    /// Too many writes wait, or the last one found the database away: this one was not begun.
+    #[error("the database does not keep up, so the write was not begun")]
+    Busy,
     /// The schema is not there or older than this program: the migration has not run yet.
     #[error("the database schema is not ready: run `api-service migrate` ({0})")]
     SchemaMissing(#[source] sqlx::Error),
@@ -38,7 +41,7 @@ impl LedgerError {
     /// Whether the same call may succeed later without anybody changing anything but the database's state.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::SchemaMissing(_) | Self::Conflict(_) => true,
+            Self::Unavailable(_) | Self::Busy | Self::SchemaMissing(_) | Self::Conflict(_) => true,
             Self::Refused(_) | Self::Corrupt { .. } | Self::Migration(_) | Self::Address(_) => false,
         }
     }
@@ -48,12 +51,29 @@ impl LedgerError {
         match self {
             // Without a connection nothing was sent.
             Self::Unavailable(cause) => !matches!(cause, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed),
-            Self::SchemaMissing(_)
+            Self::Busy
+            | Self::SchemaMissing(_)
             | Self::Conflict(_)
             | Self::Refused(_)
             | Self::Corrupt { .. }
             | Self::Migration(_)
             | Self::Address(_) => false,
+        }
+    }
+
+    /// The same once more, for each caller of a statement that they shared.
+    pub(crate) fn again(&self) -> Self {
+        let told = |error: &sqlx::Error| sqlx::Error::Protocol(error.to_string());
+        match self {
+            // What `may_be_written` tells apart stays what it is.
+            Self::Unavailable(sqlx::Error::PoolTimedOut) => Self::Unavailable(sqlx::Error::PoolTimedOut),
+            Self::Unavailable(sqlx::Error::PoolClosed) => Self::Unavailable(sqlx::Error::PoolClosed),
+            Self::Unavailable(error) => Self::Unavailable(told(error)),
+            Self::Busy => Self::Busy,
+            Self::SchemaMissing(error) => Self::SchemaMissing(told(error)),
+            Self::Conflict(error) => Self::Conflict(told(error)),
+            Self::Refused(error) => Self::Refused(told(error)),
+            other => corrupt("answer", other),
         }
     }
 

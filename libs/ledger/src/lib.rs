@@ -16,8 +16,8 @@ pub use self::keys::{
 };
 pub use self::migrate::SCHEMA_VERSION;
 pub use self::orders::{
-    DailyLimit, Decision, ExpectedVersion, IdempotencyKey, IdempotencyKeyError, Order, OrderFilter, OrderPage, Placed, Settle, Settled,
-    StoredAnswer, SubmitOrder,
+    DailyLimit, Decision, ExpectedVersion, IdempotencyKey, IdempotencyKeyError, Order, OrderFilter,
+    OrderPage, Placed, Resolution, Resolve, Resolved, Settle, Settled, StoredAnswer, SubmitOrder,
 };
 pub use self::pool::Ledger;
 pub use self::portfolios::{DEFAULT_PORTFOLIO_NAME, Holding, NewPortfolio, Portfolio, PortfolioHoldings};

@@ -20,7 +20,14 @@ pub(crate) struct LedgerMetrics {
     open: IntGaugeVec,
     open_oldest: GaugeVec,
     idle_in_transaction: prometheus::IntGauge,
+    batches: HistogramVec,
+    queue: IntGaugeVec,
 }
+
+/// Orders of one statement; the largest is the writer's own limit.
+const BATCH_SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+/// The statements that write batches.
+const BATCHED: &[&str] = &["place", "settle"];
 
 impl LedgerMetrics {
     pub(crate) fn register(metrics: &Metrics) -> Self {
@@ -73,6 +80,17 @@ impl LedgerMetrics {
                 "db_idle_in_transaction_sessions",
                 "Sessions of our database user that sit in an open transaction; any is a leak",
             ),
+            batches: metrics.histogram_vec(
+                "order_batch_size",
+                "Orders that one statement wrote; grows with the load",
+                &[("statement", BATCHED)],
+                BATCH_SIZES,
+            ),
+            queue: metrics.gauge_vec(
+                "order_queue_depth",
+                "Orders that wait for their statement; alert when it keeps growing",
+                &[("statement", BATCHED)],
+            ),
         }
     }
 
@@ -84,6 +102,18 @@ impl LedgerMetrics {
         self.queries
             .with_label_values(&[name])
             .observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn batched(&self, statement: &'static str, orders: usize) {
+        let orders = u32::try_from(orders).unwrap_or(u32::MAX);
+        self.batches
+            .with_label_values(&[statement])
+            .observe(f64::from(orders));
+    }
+
+    pub(crate) fn queued(&self, statement: &'static str, waiting: usize) {
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.queue.with_label_values(&[statement]).set(waiting);
     }
 
     pub(crate) fn failed(&self, error: &LedgerError) {

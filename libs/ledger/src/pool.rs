@@ -2,7 +2,8 @@
 //!
 //! * One statement is one transaction: there is no `begin()` in this crate but the migrations'. (A cancelled
 //!   `begin()` leaves a pooled connection inside a transaction, and the next user's write is lost.)
-//! * Writes run in a task of their own, so that a caller which goes away cannot cut one in the middle.
+//! * Writes run in a task of their own, so that a caller which goes away cannot cut one in the middle. Those of
+//!   orders share a statement with what is queued: see `orders/writer.rs`.
 //! * Nothing waits without an end: acquiring, a statement, a lock, an idle transaction.
 //! * Nothing connects at start. A database that is away is [`LedgerError::Unavailable`], and it recovers by itself.
 
@@ -15,8 +16,9 @@ use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 
-use crate::LedgerError;
 use crate::metrics::LedgerMetrics;
+use crate::orders::{Change, Writer};
+use crate::{LedgerError, SubmitOrder};
 
 /// A connection outside the pool (a migration) is given this long to come up.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,11 +38,20 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 pub(crate) type PgQuery<'q> = Query<'q, sqlx::Postgres, PgArguments>;
 
-/// All SQL of the project. Cheap to clone; the clones share one pool.
+/// All SQL of the project. Cheap to clone; the clones share one pool and one queue for each kind of write.
 #[derive(Clone)]
 pub struct Ledger {
-    pool: PgPool,
+    db: Db,
     options: PgConnectOptions,
+    pub(crate) places: Writer<SubmitOrder>,
+    pub(crate) settles: Writer<Change>,
+    pub(crate) metrics: LedgerMetrics,
+}
+
+/// The pool, and how a statement is run.
+#[derive(Clone)]
+pub(crate) struct Db {
+    pool: PgPool,
     /// Our own end of a statement: the server's limit says nothing when the server's machine is gone.
     answer_within: Duration,
     pub(crate) metrics: LedgerMetrics,
@@ -89,11 +100,18 @@ impl Ledger {
             .max_lifetime(MAX_LIFETIME)
             .idle_timeout(IDLE_TIMEOUT)
             .connect_lazy_with(session);
-        Ok(Self {
+        let metrics = LedgerMetrics::register(metrics);
+        let db = Db {
             pool,
-            options,
             answer_within: statement_timeout + ANSWER_MARGIN,
-            metrics: LedgerMetrics::register(metrics),
+            metrics: metrics.clone(),
+        };
+        Ok(Self {
+            places: Writer::start(db.clone()),
+            settles: Writer::start(db.clone()),
+            db,
+            options,
+            metrics,
         })
     }
 
@@ -107,7 +125,7 @@ impl Ledger {
 
     /// Closes the pool: waits for statements that run, then says goodbye to the server.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.db.pool.close().await;
     }
 
     pub(crate) fn migration_options(&self) -> PgConnectOptions {
@@ -122,8 +140,8 @@ impl Ledger {
         name: &'static str,
         query: PgQuery<'static>,
     ) -> Result<Vec<PgRow>, LedgerError> {
-        let ledger = self.clone();
-        let task = tokio::spawn(async move { ledger.run(name, query).await });
+        let db = self.db.clone();
+        let task = tokio::spawn(async move { db.run(name, query).await });
         // The task is never aborted and does not panic; if the runtime ends, so does the answer's reader.
         task.await
             .unwrap_or(Err(LedgerError::Unavailable(sqlx::Error::WorkerCrashed)))
@@ -135,10 +153,22 @@ impl Ledger {
         name: &'static str,
         query: PgQuery<'_>,
     ) -> Result<Vec<PgRow>, LedgerError> {
-        self.run(name, query).await
+        self.db.run(name, query).await
     }
 
-    async fn run(&self, name: &'static str, query: PgQuery<'_>) -> Result<Vec<PgRow>, LedgerError> {
+    /// Connections that are open, and how many of them do nothing.
+    pub(crate) fn connections(&self) -> (u32, usize) {
+        (self.db.pool.size(), self.db.pool.num_idle())
+    }
+}
+
+impl Db {
+    /// One statement, in the caller's own time: a caller that may be dropped in the middle uses [`Ledger::write`].
+    pub(crate) async fn run(
+        &self,
+        name: &'static str,
+        query: PgQuery<'_>,
+    ) -> Result<Vec<PgRow>, LedgerError> {
         let asked = Instant::now();
         let acquired = self.pool.acquire().await;
         self.metrics.waited(asked.elapsed());
@@ -159,10 +189,5 @@ impl Ledger {
             self.metrics.failed(error);
         }
         rows
-    }
-
-    /// Connections that are open, and how many of them do nothing.
-    pub(crate) fn connections(&self) -> (u32, usize) {
-        (self.pool.size(), self.pool.num_idle())
     }
 }

@@ -1,12 +1,16 @@
 //! Orders: written twice, once before the vendor is called ([`Ledger::place`]) and once after
-//! ([`Ledger::settle`]), each time together with their event in one statement.
+//! ([`Ledger::settle`]), each time together with their event in one statement. What stays unknown is settled by a
+//! resolution ([`Ledger::resolve`]).
 //!
 //! [`Ledger::place`]: crate::Ledger::place
 //! [`Ledger::settle`]: crate::Ledger::settle
+//! [`Ledger::resolve`]: crate::Ledger::resolve
 
 mod place;
 pub(crate) mod read;
+mod resolve;
 mod settle;
+mod writer;
 
 use fuse_domain::{Fill, OrderRequest, OrderStatus, QuoteUsed, Reason};
 use jiff::Timestamp;
@@ -14,7 +18,10 @@ use uuid::Uuid;
 
 pub use self::place::{DailyLimit, Decision, ExpectedVersion, Placed, SubmitOrder};
 pub use self::read::{OrderFilter, OrderPage};
+pub use self::resolve::{Resolve, Resolved};
+pub(crate) use self::settle::Change;
 pub use self::settle::{Settle, Settled};
+pub(crate) use self::writer::Writer;
 
 /// A client's name for one attempt: 1 to 255 visible ASCII characters. Unique per user, kept for good.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,6 +72,15 @@ impl StoredAnswer {
     }
 }
 
+/// How an order that was unknown came to its outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// Who told: `key:` and the id of an API key, or `vendor` when its answer came late.
+    pub actor: String,
+    /// What they said.
+    pub note: String,
+}
+
 /// One order as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -88,6 +104,8 @@ pub struct Order {
     pub fill: Option<Fill>,
     /// One record per call of the vendor, as JSON.
     pub attempts: serde_json::Value,
+    /// When it was unknown before.
+    pub resolution: Option<Resolution>,
     /// When it was placed.
     pub created_at: Timestamp,
     /// When its status last changed.

@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::read::answer_from;
+use super::writer::{Batched, all};
 use super::{IdempotencyKey, Order, StoredAnswer};
 use crate::pool::PgQuery;
 use crate::{Ledger, LedgerError, row};
@@ -78,7 +79,8 @@ pub enum Decision {
     },
 }
 
-/// What became of [`Ledger::place`]. Only `New` with status `submitted` may go on to the vendor.
+/// What became of [`Ledger::place`]. Only `New` with status `submitted` may go on to the vendor; a new order may also be
+/// `rejected` because of what was expected of the portfolio, or of the key's limit.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Placed {
     /// Written, and by this call.
@@ -98,127 +100,127 @@ pub enum Placed {
     PortfolioNotFound,
 }
 
-// What conflicts is not written, and the next statement finds out why: a row of a transaction that was
-// committed in the meantime is invisible to this one's snapshot.
-const PLACE: &str = "
-    with placed as (
-        insert into orders (user_id, order_id, portfolio_id, idempotency_key, request_sha256, client_order_id,
-            symbol, side, quantity, limit_price, status, reason, quote_price, quote_as_of, quote_snapshot_id,
-            answer_status, answer_body, created_at, updated_at)
-        select p.user_id, $2, p.portfolio_id, $4, $5, $6, $7, $8, $9::numeric, $10::numeric, $11, $12,
-            $13::numeric, $14, $15, $16, $17, $18, $18
-        from portfolios p where p.user_id = $1 and p.portfolio_id = $3
-        on conflict do nothing
-        returning user_id, order_id, status, reason, created_at
-    ), logged as (
-        insert into order_events (user_id, order_id, status, reason, at)
-        select user_id, order_id, status, reason, created_at from placed
-    )
-    select
-        exists (select from placed) as placed,
-        exists (select from portfolios where user_id = $1 and portfolio_id = $3) as portfolio_found";
-
-const FIND_FIRST: &str = "
-    select order_id, request_sha256, answer_status, answer_body, idempotency_key = $2 as same_key
-    from orders
-    where user_id = $1 and (idempotency_key = $2 or client_order_id = $3)
-    order by same_key desc limit 1";
-
 impl Ledger {
     /// Writes an order and its event, or finds out that this was done before. Committed when it returns.
     ///
     /// # Errors
-    /// `Unavailable` (the order may have been written: repeating it with the same key tells),
-    /// `Conflict`, or `Refused` when the order breaks a rule of the schema.
+    /// `Busy` (nothing was written), `Unavailable` (the order may have been written: repeating it with the same key
+    /// tells), `Conflict`, or `Refused` when the order breaks a rule of the schema.
     pub async fn place(&self, order: SubmitOrder) -> Result<Placed, LedgerError> {
-        let rows = self.write("place", place_query(&order)).await?;
-        let outcome = row::only(&rows, "place")?;
-        if row::get(outcome, "placed")? {
-            return Ok(Placed::New(Box::new(written(order))));
-        }
-        let query = sqlx::query(FIND_FIRST)
-            .bind(order.user_id)
-            .bind(order.key.as_str().to_owned())
-            .bind(order.client_order_id.clone());
-        let found = self.read("find_key_of_order", query).await?;
-        let placed = match found.first() {
-            Some(first) => repeated(&order, first)?,
-            None if row::get(outcome, "portfolio_found")? => {
-                // Only the order's own id can have been in the way.
-                return Err(crate::error::corrupt("order_id", "a new order's id is in use"));
-            }
-            None => Placed::PortfolioNotFound,
-        };
+        let placed = self.places.write(order).await?;
         self.metrics.repeated(&placed);
         Ok(placed)
     }
 }
 
-fn place_query(order: &SubmitOrder) -> PgQuery<'static> {
-    let (status, reason, answer) = match &order.decision {
-        Decision::Accepted => (OrderStatus::Submitted, None, None),
-        Decision::Rejected { reason, answer } => (OrderStatus::Rejected, Some(reason), Some(answer)),
-    };
-    let quote = order.quote.as_ref();
-    sqlx::query(PLACE)
-        .bind(order.user_id)
-        .bind(order.id)
-        .bind(portfolio_of(order))
-        .bind(order.key.as_str().to_owned())
-        .bind(order.request_sha256.to_vec())
-        .bind(order.client_order_id.clone())
-        .bind(order.request.symbol.as_str().to_owned())
-        .bind(order.request.side.as_str())
-        .bind(order.request.quantity.to_string())
-        .bind(order.request.limit_price.to_string())
-        .bind(status.as_str())
-        .bind(reason.map(|reason| reason.as_str()))
-        .bind(quote.map(|quote| quote.price.to_string()))
-        .bind(quote.map(|quote| row::at(quote.as_of)))
-        .bind(quote.map(|quote| quote.snapshot_id))
-        .bind(answer.map(|answer| answer.status_column()))
-        .bind(answer.map(|answer| answer.body.clone()))
-        .bind(row::at(order.at))
-}
+impl Batched for SubmitOrder {
+    type Outcome = Placed;
+    const NAME: &'static str = "place";
 
-/// The default portfolio has its user's id; see `/migrations`.
-fn portfolio_of(order: &SubmitOrder) -> Uuid {
-    order.portfolio_id.unwrap_or(order.user_id)
-}
+    fn query(batch: &[&Self]) -> PgQuery<'static> {
+        let decided: Vec<_> = batch.iter().map(|order| order.decided()).collect();
+        let quotes = || batch.iter().map(|order| order.quote.as_ref());
+        let expected = || batch.iter().map(|order| order.expected.as_ref());
+        let daily = || batch.iter().map(|order| order.daily.as_ref());
+        sqlx::query(
+            "select * from place_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+                 $18, $19, $20, $21, $22, $23, $24, $25)",
+        )
+        .bind(all(batch, |order| order.user_id))
+        .bind(all(batch, |order| order.id))
+        .bind(all(batch, Self::portfolio))
+        .bind(all(batch, |order| order.key.as_str().to_owned()))
+        .bind(all(batch, |order| order.request_sha256.to_vec()))
+        .bind(all(batch, |order| order.client_order_id.clone()))
+        .bind(all(batch, |order| order.request.symbol.as_str().to_owned()))
+        .bind(all(batch, |order| order.request.side.as_str()))
+        .bind(all(batch, |order| order.request.quantity.to_string()))
+        .bind(all(batch, |order| order.request.limit_price.to_string()))
+        .bind(all(batch, |order| order.notional.map(|notional| notional.to_string())))
+        .bind(all(batch, |order| order.key_id))
+        .bind(decided.iter().map(|(status, ..)| status.as_str()).collect::<Vec<_>>())
+        .bind(decided.iter().map(|(_, reason, _)| reason.map(Reason::as_str)).collect::<Vec<_>>())
+        .bind(quotes().map(|quote| quote.map(|quote| quote.price.to_string())).collect::<Vec<_>>())
+        .bind(quotes().map(|quote| quote.map(|quote| row::at(quote.as_of))).collect::<Vec<_>>())
+        .bind(quotes().map(|quote| quote.map(|quote| quote.snapshot_id)).collect::<Vec<_>>())
+        .bind(decided.iter().map(|(.., answer)| answer.map(StoredAnswer::status_column)).collect::<Vec<_>>())
+        .bind(decided.iter().map(|(.., answer)| answer.map(|answer| answer.body.clone())).collect::<Vec<_>>())
+        .bind(all(batch, |order| row::at(order.at)))
+        .bind(expected().map(|expected| expected.map(|expected| expected.version)).collect::<Vec<_>>())
+        .bind(expected().map(|expected| expected.map(|expected| expected.answer_body.clone())).collect::<Vec<_>>())
+        .bind(daily().map(|daily| daily.map(|daily| daily.max)).collect::<Vec<_>>())
+        .bind(daily().map(|daily| daily.map(|daily| daily.day_begins)).collect::<Vec<_>>())
+        .bind(daily().map(|daily| daily.map(|daily| daily.answer_body.clone())).collect::<Vec<_>>())
+    }
 
-fn written(order: SubmitOrder) -> Order {
-    let portfolio_id = portfolio_of(&order);
-    let (status, reason) = match order.decision {
-        Decision::Accepted => (OrderStatus::Submitted, None),
-        Decision::Rejected { reason, .. } => (OrderStatus::Rejected, Some(reason)),
-    };
-    Order {
-        id: order.id,
-        user_id: order.user_id,
-        portfolio_id,
-        client_order_id: order.client_order_id,
-        request: order.request,
-        status,
-        reason,
-        quote: order.quote,
-        fill: None,
-        attempts: serde_json::Value::Array(Vec::new()),
-        created_at: order.at,
-        updated_at: order.at,
+    fn outcomes(batch: &[&Self], rows: &[PgRow]) -> Result<Vec<Placed>, LedgerError> {
+        batch
+            .iter()
+            .zip(rows)
+            .map(|(order, found)| placed(order, found))
+            .collect()
     }
 }
 
-fn repeated(order: &SubmitOrder, first: &PgRow) -> Result<Placed, LedgerError> {
-    if !row::get::<bool>(first, "same_key")? {
+impl SubmitOrder {
+    /// Status, reason and answer as the service has decided; the portfolio's version and the key's limit may decide otherwise.
+    fn decided(&self) -> (OrderStatus, Option<Reason>, Option<&StoredAnswer>) {
+        match &self.decision {
+            Decision::Accepted => (OrderStatus::Submitted, None, None),
+            Decision::Rejected { reason, answer } => (OrderStatus::Rejected, Some(*reason), Some(answer)),
+        }
+    }
+
+    /// The default portfolio has its user's id; see `/migrations`.
+    fn portfolio(&self) -> Uuid {
+        self.portfolio_id.unwrap_or(self.user_id)
+    }
+
+    /// The order as it was written.
+    fn written(&self, status: OrderStatus, reason: Option<Reason>) -> Order {
+        Order {
+            id: self.id,
+            user_id: self.user_id,
+            portfolio_id: self.portfolio(),
+            client_order_id: self.client_order_id.clone(),
+            request: self.request.clone(),
+            status,
+            reason,
+            quote: self.quote.clone(),
+            fill: None,
+            attempts: serde_json::Value::Array(Vec::new()),
+            resolution: None,
+            created_at: self.at,
+            updated_at: self.at,
+        }
+    }
+}
+
+fn placed(order: &SubmitOrder, found: &PgRow) -> Result<Placed, LedgerError> {
+    if row::get(found, "is_new")? {
+        let status = row::parsed(found, "status", OrderStatus::parse)?;
+        let reason = row::optional(found, "reason", Reason::parse)?;
+        return Ok(Placed::New(Box::new(order.written(status, reason))));
+    }
+    let Some(first_order_id) = row::get::<Option<Uuid>>(found, "first_order_id")? else {
+        return match row::get(found, "is_portfolio_there")? {
+            // Only the order's own id can have been in the way.
+            true => Err(crate::error::corrupt("order_id", "a new order's id is in use")),
+            false => Ok(Placed::PortfolioNotFound),
+        };
+    };
+    if !row::get::<bool>(found, "is_same_key")? {
         return Ok(Placed::ClientOrderIdTaken);
     }
-    if row::get::<&[u8]>(first, "request_sha256")? != order.request_sha256 {
+    if row::get::<&[u8]>(found, "first_request_sha256")? != order.request_sha256 {
         return Ok(Placed::KeyReused);
     }
-    Ok(match answer_from(first)? {
-        Some(answer) => Placed::Replay(answer),
-        None => Placed::InFlight {
-            order_id: row::get(first, "order_id")?,
+    Ok(
+        match answer_from(found, "first_answer_status", "first_answer_body")? {
+            Some(answer) => Placed::Replay(answer),
+            None => Placed::InFlight {
+                order_id: first_order_id,
+            },
         },
-    })
+    )
 }

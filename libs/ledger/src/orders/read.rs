@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::{Order, StoredAnswer};
+use super::{Order, Resolution, StoredAnswer};
 use crate::error::corrupt;
 use crate::{Ledger, LedgerError, row};
 
@@ -16,10 +16,13 @@ macro_rules! order_columns {
         "user_id, order_id, portfolio_id, client_order_id, symbol, side, quantity::text as quantity, \
          limit_price::text as limit_price, status, reason, quote_price::text as quote_price, quote_as_of, \
          quote_snapshot_id, fill_price::text as fill_price, fill_quantity::text as fill_quantity, \
-         fill_total::text as fill_total, attempts::text as attempts, answer_status, answer_body, created_at, updated_at"
+         fill_total::text as fill_total, attempts::text as attempts, answer_status, answer_body, created_at, updated_at, \
+         case when status in ('filled', 'failed') then ( \
+             select json_build_array(e.actor, e.note)::text from order_events e \
+             where e.user_id = orders.user_id and e.order_id = orders.order_id and e.from_status = 'unknown') \
+         end as resolution"
     };
 }
-pub(super) use order_columns;
 
 /// Which orders to list; everything is optional and combined with "and".
 #[derive(Debug, Clone, Default)]
@@ -119,6 +122,24 @@ impl Ledger {
         Ok(OrderPage { items, next })
     }
 
+    /// Orders that have been submitted since before `before`, oldest first: whoever placed them has surely given up.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Conflict` or `Corrupt`.
+    pub async fn submitted_before(&self, before: Timestamp, limit: u16) -> Result<Vec<Order>, LedgerError> {
+        let sql = concat!(
+            "select ",
+            order_columns!(),
+            " from orders where status = 'submitted' and created_at < $1 order by created_at limit $2"
+        );
+        let query = sqlx::query(sql).bind(row::at(before)).bind(i64::from(limit));
+        self.read("submitted_before", query)
+            .await?
+            .iter()
+            .map(order_from)
+            .collect()
+    }
+
     pub(super) async fn order_and_answer(
         &self,
         user_id: Uuid,
@@ -133,19 +154,28 @@ impl Ledger {
             .read("order", sqlx::query(sql).bind(user_id).bind(order_id))
             .await?;
         rows.first()
-            .map(|found| Ok((order_from(found)?, answer_from(found)?)))
+            .map(|found| {
+                Ok((
+                    order_from(found)?,
+                    answer_from(found, "answer_status", "answer_body")?,
+                ))
+            })
             .transpose()
     }
 }
 
 /// The stored answer of an order, absent while it is at the vendor.
-pub(super) fn answer_from(found: &PgRow) -> Result<Option<StoredAnswer>, LedgerError> {
-    let status: Option<i16> = row::get(found, "answer_status")?;
-    let body: Option<String> = row::get(found, "answer_body")?;
+pub(super) fn answer_from(
+    found: &PgRow,
+    status_column: &'static str,
+    body_column: &'static str,
+) -> Result<Option<StoredAnswer>, LedgerError> {
+    let status: Option<i16> = row::get(found, status_column)?;
+    let body: Option<String> = row::get(found, body_column)?;
     let Some((status, body)) = status.zip(body) else {
         return Ok(None);
     };
-    let status = u16::try_from(status).map_err(|error| corrupt("answer_status", error))?;
+    let status = u16::try_from(status).map_err(|error| corrupt(status_column, error))?;
     Ok(Some(StoredAnswer { status, body }))
 }
 
@@ -167,9 +197,19 @@ pub(super) fn order_from(found: &PgRow) -> Result<Order, LedgerError> {
         quote: quote_from(found)?,
         fill: fill_from(found)?,
         attempts: serde_json::from_str(attempts).map_err(|error| corrupt("attempts", error))?,
+        resolution: resolution_from(found)?,
         created_at: row::time(found, "created_at")?,
         updated_at: row::time(found, "updated_at")?,
     })
+}
+
+fn resolution_from(found: &PgRow) -> Result<Option<Resolution>, LedgerError> {
+    let Some(text) = row::get::<Option<&str>>(found, "resolution")? else {
+        return Ok(None);
+    };
+    let (actor, note): (String, String) =
+        serde_json::from_str(text).map_err(|error| corrupt("resolution", error))?;
+    Ok(Some(Resolution { actor, note }))
 }
 
 fn quote_from(found: &PgRow) -> Result<Option<QuoteUsed>, LedgerError> {

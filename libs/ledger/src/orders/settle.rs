@@ -1,11 +1,13 @@
 //! Write 2: what the vendor's answer made of an order.
 
-use fuse_domain::Outcome;
+use fuse_domain::{Fill, OrderStatus, Outcome, Reason};
 use jiff::Timestamp;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::read::{order_columns, order_from};
-use super::{Order, StoredAnswer};
+use super::writer::{Batched, all};
+use super::{Order, Resolution, StoredAnswer};
+use crate::pool::PgQuery;
 use crate::{Ledger, LedgerError, row};
 
 /// The end of an attempt.
@@ -29,72 +31,129 @@ pub struct Settle {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Settled {
     /// Settled, and by this call.
-    Now(Box<Order>),
+    Now,
+    /// The order had been given up as unknown, with this answer; the outcome is now recorded as its resolution.
+    Late(StoredAnswer),
     /// It was settled before: nothing was changed, and this answer was given.
     Before(Box<Order>, StoredAnswer),
     /// The user has no such order.
     NotFound,
 }
 
-// The portfolio is locked before the holding, and the holding is reached through it, so that two settlements
-// of one portfolio wait for each other instead of for a deadlock.
-const SETTLE: &str = concat!(
-    "
-    with settled as (
-        update orders set status = $3, reason = $4, fill_price = $5::numeric, fill_quantity = $6::numeric,
-            fill_total = $7::numeric, attempts = $8::json, answer_status = $9, answer_body = $10, updated_at = $11
-        where user_id = $1 and order_id = $2 and status = 'submitted'
-        returning *
-    ), moved as (
-        update portfolios p set version = p.version + 1, updated_at = greatest(p.updated_at, $11)
-        from settled s
-        where $3 = 'filled' and p.user_id = s.user_id and p.portfolio_id = s.portfolio_id
-        returning p.user_id, p.portfolio_id
-    ), held as (
-        insert into holdings as h (user_id, portfolio_id, symbol, quantity, cost, updated_at)
-        select m.user_id, m.portfolio_id, s.symbol, $6::numeric, $7::numeric, $11
-        from moved m join settled s using (user_id, portfolio_id)
-        on conflict (user_id, portfolio_id, symbol) do update
-            set quantity = h.quantity + excluded.quantity, cost = h.cost + excluded.cost,
-                version = h.version + 1, updated_at = greatest(h.updated_at, excluded.updated_at)
-    ), logged as (
-        insert into order_events (user_id, order_id, from_status, status, reason, fill_price, fill_quantity, fill_total, at)
-        select user_id, order_id, 'submitted', $3, $4, $5::numeric, $6::numeric, $7::numeric, $11 from settled
-    )
-    select ",
-    order_columns!(),
-    " from settled"
-);
+/// What `settle_orders` is told of one order.
+pub(crate) struct Change {
+    pub user_id: Uuid,
+    pub order_id: Uuid,
+    pub status: OrderStatus,
+    pub reason: Option<Reason>,
+    pub fill: Option<Fill>,
+    pub attempts: serde_json::Value,
+    /// Of an outcome; an unknown order was answered before.
+    pub answer: Option<StoredAnswer>,
+    pub at: Timestamp,
+    /// Changes an unknown order and no other.
+    pub is_resolution: bool,
+    /// Recorded when the order was unknown.
+    pub told: Resolution,
+}
+
+/// How a [`Change`] found its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// It was submitted.
+    Settled,
+    /// It was unknown.
+    Resolved,
+    /// Nothing was changed: it is not there, or not in a state that may change so.
+    Not,
+}
 
 impl Ledger {
     /// Makes a submitted order filled, failed or unknown: the order, its holding, its portfolio's version and
-    /// its event, all or nothing. Repeating it, also with another outcome, changes nothing.
+    /// its event, all or nothing. An order that was given up as unknown meanwhile is resolved by what the vendor said.
+    /// Repeating it, also with another outcome, changes nothing.
     ///
     /// # Errors
-    /// `Unavailable` (it may have been written: repeat it), `Conflict` (repeat it), or `Refused`.
+    /// `Busy` (it was not written), `Unavailable` (it may have been written: repeat it), `Conflict` (repeat it), or
+    /// `Refused`.
     pub async fn settle(&self, settle: Settle) -> Result<Settled, LedgerError> {
-        let fill = settle.outcome.fill();
-        let query = sqlx::query(SETTLE)
-            .bind(settle.user_id)
-            .bind(settle.order_id)
-            .bind(settle.outcome.status().as_str())
-            .bind(settle.outcome.reason().map(|reason| reason.as_str()))
-            .bind(fill.map(|fill| fill.price.to_string()))
-            .bind(fill.map(|fill| fill.quantity.to_string()))
-            .bind(fill.map(|fill| fill.total.to_string()))
-            .bind(settle.attempts.to_string())
-            .bind(settle.answer.status_column())
-            .bind(settle.answer.body.clone())
-            .bind(row::at(settle.at));
-        let rows = self.write("settle", query).await?;
-        if let Some(settled) = rows.first() {
-            return Ok(Settled::Now(Box::new(order_from(settled)?)));
+        let (user_id, order_id) = (settle.user_id, settle.order_id);
+        let changed = self.settles.write(settle.into()).await?;
+        if changed == Changed::Settled {
+            return Ok(Settled::Now);
         }
-        let Some((order, answer)) = self.order_and_answer(settle.user_id, settle.order_id).await? else {
+        let Some((order, answer)) = self.order_and_answer(user_id, order_id).await? else {
             return Ok(Settled::NotFound);
         };
         // Still submitted: its first write was committed between our two statements.
         let answer = answer.ok_or(LedgerError::Conflict(sqlx::Error::RowNotFound))?;
-        Ok(Settled::Before(Box::new(order), answer))
+        Ok(match changed {
+            Changed::Resolved => Settled::Late(answer),
+            _ => Settled::Before(Box::new(order), answer),
+        })
+    }
+}
+
+impl From<Settle> for Change {
+    fn from(settle: Settle) -> Self {
+        Self {
+            user_id: settle.user_id,
+            order_id: settle.order_id,
+            status: settle.outcome.status(),
+            reason: settle.outcome.reason(),
+            fill: settle.outcome.fill().copied(),
+            attempts: settle.attempts,
+            answer: Some(settle.answer),
+            at: settle.at,
+            is_resolution: false,
+            told: Resolution {
+                actor: "vendor".to_owned(),
+                note: "The vendor's answer came after the order had been given up as unknown.".to_owned(),
+            },
+        }
+    }
+}
+
+impl Batched for Change {
+    type Outcome = Changed;
+    const NAME: &'static str = "settle";
+
+    fn query(batch: &[&Self]) -> PgQuery<'static> {
+        sqlx::query("select * from settle_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)")
+            .bind(all(batch, |change| change.user_id))
+            .bind(all(batch, |change| change.order_id))
+            .bind(all(batch, |change| change.status.as_str()))
+            .bind(all(batch, |change| change.reason.map(Reason::as_str)))
+            .bind(all(batch, |change| {
+                change.fill.map(|fill| fill.price.to_string())
+            }))
+            .bind(all(batch, |change| {
+                change.fill.map(|fill| fill.quantity.to_string())
+            }))
+            .bind(all(batch, |change| change.attempts.to_string()))
+            .bind(all(batch, |change| {
+                change.answer.as_ref().map(StoredAnswer::status_column)
+            }))
+            .bind(all(batch, |change| {
+                change.answer.as_ref().map(|answer| answer.body.clone())
+            }))
+            .bind(all(batch, |change| row::at(change.at)))
+            .bind(all(batch, |change| change.is_resolution))
+            .bind(all(batch, |change| change.told.actor.clone()))
+            .bind(all(batch, |change| change.told.note.clone()))
+    }
+
+    fn outcomes(batch: &[&Self], rows: &[PgRow]) -> Result<Vec<Changed>, LedgerError> {
+        let mut outcomes = vec![Changed::Not; batch.len()];
+        for found in rows {
+            let place = usize::try_from(row::get::<i32>(found, "place")?).unwrap_or(0);
+            let outcome = place.checked_sub(1).and_then(|index| outcomes.get_mut(index));
+            let outcome = outcome.ok_or_else(|| crate::error::corrupt("place", place))?;
+            *outcome = match row::get(found, "was_unknown")? {
+                true => Changed::Resolved,
+                false => Changed::Settled,
+            };
+        }
+        Ok(outcomes)
     }
 }

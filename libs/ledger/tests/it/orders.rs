@@ -22,9 +22,8 @@ async fn an_order_is_committed_as_submitted_and_then_filled_exactly() -> Result<
     );
 
     let settle = fixture.settlement(submitted.id, fill("19.71107", "4.5"), "2026-03-02T10:00:01Z");
-    let Settled::Now(filled) = fixture.ledger.settle(settle).await? else {
-        anyhow::bail!("not settled")
-    };
+    assert_eq!(fixture.ledger.settle(settle).await?, Settled::Now);
+    let filled = fixture.order(submitted.id).await?;
     assert_eq!(filled.status, OrderStatus::Filled);
     assert_eq!(
         filled.fill.map(|fill| fill.total.to_string()).as_deref(),

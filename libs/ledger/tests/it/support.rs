@@ -130,14 +130,18 @@ impl Fixture {
         when: &str,
     ) -> Result<Order> {
         let order = self.placed(self.submit(key, request, when)).await?;
-        match self
+        let settled = self
             .ledger
             .settle(self.settlement(order.id, outcome, when))
-            .await?
-        {
-            Settled::Now(order) => Ok(*order),
-            other => anyhow::bail!("not settled now: {other:?}"),
-        }
+            .await?;
+        anyhow::ensure!(settled == Settled::Now, "not settled now: {settled:?}");
+        self.order(order.id).await
+    }
+
+    /// An order of the fixture's user that is there.
+    pub async fn order(&self, id: Uuid) -> Result<Order> {
+        let found = self.ledger.order(Some(self.user), id).await?;
+        found.context("no such order")
     }
 
     /// A connection of its own, for hand-written SQL.
