@@ -46,6 +46,10 @@ pub struct ServeConfig {
     pub keys: KeyRingSettings,
     /// What orders may be.
     pub policy: OrderPolicy,
+    /// An order that is submitted for longer than this is given up as unknown.
+    pub submitted_max: Duration,
+    /// Pause between two checks of the whole ledger; zero: none.
+    pub verify_every: Duration,
     /// How old is too old.
     pub freshness: Freshness,
     /// How often the pointer of the snapshot is looked at.
@@ -72,7 +76,7 @@ impl ServeConfig {
         let refresh = RefreshConfig::read(reader);
         let report = ReportConfig::read(reader);
         let vendor = VendorConfig::read(reader);
-        let config = Self {
+        let mut config = Self {
             http: HttpConfig::read(reader),
             admin: AdminConfig::read(reader),
             database: DatabaseConfig::read(reader),
@@ -84,6 +88,18 @@ impl ServeConfig {
             page_token_key: page_token_key(reader),
             keys: keys(reader),
             policy: policy(reader),
+            submitted_max: reader.duration_secs(
+                "orders.sweep_margin_secs",
+                30,
+                1..=3600,
+                "Seconds after the vendor's deadline (vendor.buy_timeout_millis) until an order that nobody settled becomes unknown",
+            ),
+            verify_every: reader.duration_secs(
+                "audit.verify_every_secs",
+                3600,
+                0..=86_400,
+                "Seconds between two checks of the whole ledger by one of the replicas; 0: none",
+            ),
             freshness: Freshness {
                 stale_after_secs: reader.number(
                     "stocks.stale_after_secs",
@@ -125,6 +141,7 @@ impl ServeConfig {
                 time: report.time,
             },
         };
+        config.submitted_max += config.vendor.buy_timeout;
         if config.limits.request_timeout < config.vendor.buy_timeout + ORDER_MARGIN {
             reader.mistake(
                 "limits.request_timeout_secs",

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod audit;
 pub mod auth;
 pub mod commands;
 pub mod config;
@@ -16,3 +17,4 @@ pub mod routes;
 pub mod serve;
 pub mod shelf;
 pub mod state;
+mod upkeep;

@@ -1,8 +1,10 @@
 //! REST API of the stock trading service.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use api_service::commands::{self, Args, Command, KeysConfig, MigrateConfig};
+use api_service::commands::{self, Args, Command, EXIT_INVALID, KeysConfig, MigrateConfig, VerifyConfig};
 use api_service::config::ServeConfig;
 use api_service::serve::serve;
 use fuse_platform::Process;
@@ -15,6 +17,16 @@ fn main() -> ExitCode {
     match &process.args.command {
         None | Some(Command::Serve) => process.run(ServeConfig::read, serve),
         Some(Command::Migrate) => process.run_command(MigrateConfig::read, commands::migrate),
+        Some(Command::Verify { anchors }) => {
+            let is_valid = Arc::new(AtomicBool::new(true));
+            let code = process.run_command(VerifyConfig::read, |context, config| {
+                commands::verify(context, config, anchors.clone(), Arc::clone(&is_valid))
+            });
+            match is_valid.load(Ordering::Relaxed) {
+                true => code,
+                false => ExitCode::from(EXIT_INVALID),
+            }
+        }
         Some(Command::Keys { command }) => process.run_command(KeysConfig::read, |context, config| {
             commands::keys(context, config, command)
         }),

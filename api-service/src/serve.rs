@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fuse_ledger::Ledger;
 use fuse_market::{L1, Market, MarketParts, SnapshotStore, VendorClient, patient};
+use fuse_platform::config::DatabaseConfig;
 use fuse_platform::{BoxError, Context, Secret, aws, http_server};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::ExposeSecret as _;
@@ -13,7 +14,9 @@ use serde_json::json;
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 
+use crate::audit::Auditor;
 use crate::auth::{BootstrapKey, KeyRing};
+use crate::commands::STATEMENT_TIMEOUT;
 use crate::config::ServeConfig;
 use crate::http;
 use crate::metrics::Metrics;
@@ -23,7 +26,10 @@ use crate::probes::Probes;
 use crate::routes::stock_prices::READERS_MAX;
 use crate::shelf::Shelves;
 use crate::state::{AppState, Parts};
+use crate::upkeep::Upkeep;
 
+/// One check runs at a time.
+const AUDIT_CONNECTIONS: u32 = 1;
 /// Beyond the time that PostgreSQL gives a statement: the way there and the commit.
 const WRITE_MARGIN: Duration = Duration::from_secs(5);
 
@@ -55,6 +61,14 @@ pub async fn serve(context: Context, config: ServeConfig) -> Result<(), BoxError
         market.view().tried().await;
         asked.met();
     });
+    let upkeep = Upkeep {
+        ledger: state.ledger.clone(),
+        auditor: state.auditor.clone(),
+        submitted_max: config.submitted_max,
+        verify_every: config.verify_every,
+        metrics: Arc::clone(&state.metrics),
+    };
+    shutdown.spawn_vital("upkeep", upkeep.run(shutdown.soft.clone()));
     let probes = Probes::new(&context.metrics, state.clone(), store);
     shutdown.spawn_vital("probes", probes.run(shutdown.soft.clone()));
     context.serve_admin(&config.admin, status(state.clone())).await?;
@@ -77,6 +91,11 @@ fn state(
 ) -> Result<AppState, BoxError> {
     let metrics = Arc::new(Metrics::new(&context.metrics));
     let ledger = Ledger::new(&config.database, &context.metrics)?;
+    let few = DatabaseConfig {
+        max_connections: AUDIT_CONNECTIONS,
+        ..config.database.clone()
+    };
+    let patient = Ledger::with_statement_timeout(&few, &context.metrics, STATEMENT_TIMEOUT)?;
     let desk = OrderDesk {
         ledger: ledger.clone(),
         vendor: vendor.clone(),
@@ -91,6 +110,7 @@ fn state(
     let tokens = page_tokens(config.page_token_key.as_ref().or(bootstrap.as_ref()));
     Ok(AppState::new(Parts {
         desk,
+        auditor: Auditor::new(patient, context.shutdown.clone()),
         shelves: Shelves::new(market.clone(), tokens.clone(), Arc::clone(&metrics)),
         market,
         vendor,

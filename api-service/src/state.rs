@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 use tokio::sync::Semaphore;
 
+use crate::audit::Auditor;
 use crate::auth::KeyRing;
 use crate::http::Limits;
 use crate::market_data::Freshness;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub vendor: VendorClient,
     /// Takes orders.
     pub desk: OrderDesk,
+    /// Checks the ledger.
+    pub auditor: Auditor,
     /// Bounds who reads price histories at once.
     pub history_readers: Semaphore,
     /// Finds callers.

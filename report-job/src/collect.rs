@@ -110,8 +110,10 @@ impl Job {
             self.ledger.period_lines(period)
         })
         .await?;
-        let report = compute(date, &period.time_zone, period.period(), lines)
+        let head = patiently("read the head of the chain", until, || self.ledger.chain_head()).await?;
+        let mut report = compute(date, &period.time_zone, period.period(), lines)
             .map_err(|source| JobError::Compute { date, source })?;
+        report.chain = head;
         progress.collect += began.elapsed();
         let began = Instant::now();
         let rendered = render(&report, notice).map_err(|detail| JobError::Render { date, detail })?;

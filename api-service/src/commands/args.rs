@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Subcommand, ValueEnum};
+use fuse_domain::ChainHead;
 use fuse_ledger::Scope;
 use jiff::Span;
 use uuid::Uuid;
@@ -20,6 +21,12 @@ pub enum Command {
     Serve,
     /// Bring the database schema up to date; harmless to repeat
     Migrate,
+    /// Check the whole ledger: the hash chain, and every order and holding against it. Exit code 3 when something is wrong
+    Verify {
+        /// A link of the chain as a daily report shows it, such as 42:0123…; the chain must still hold it. Can be repeated
+        #[arg(long = "anchor", value_name = "LINK:HASH")]
+        anchors: Vec<ChainHead>,
+    },
     /// Create, list and revoke API keys
     Keys {
         /// What to do with them.

@@ -49,6 +49,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(r::stock_prices::stock_prices))
         .routes(routes!(r::orders_list::orders_list, r::order_place::order_place))
         .routes(routes!(r::order_get::order_get))
+        .routes(routes!(r::order_resolve::order_resolve))
         .routes(routes!(
             r::portfolios_list::portfolios_list,
             r::portfolios_create::portfolios_create
@@ -58,6 +59,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(r::keys_list::keys_list, r::keys_create::keys_create))
         .routes(routes!(r::keys_revoke::keys_revoke))
         .routes(routes!(r::clock::clock_get))
+        .routes(routes!(r::audit_verify::audit_verify))
         .routes(routes!(r::openapi::openapi_get))
 }
 

@@ -224,6 +224,12 @@ fn failure_problem(reason: Reason, retry_after: Option<Duration>) -> Problem {
     }
 }
 
+/// What is stored as the answer to an order that was given up: whoever repeats its request learns that nobody knows.
+#[must_use]
+pub fn unknown_answer(order: &Order) -> StoredAnswer {
+    Answer::order(StatusCode::ACCEPTED, order).stored
+}
+
 /// The answer when the outcome could not be stored yet.
 #[must_use]
 pub fn kept_answer(order: &Order) -> Answer {

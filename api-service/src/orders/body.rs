@@ -39,6 +39,8 @@ pub struct OrderBody {
     /// One entry for each call of the vendor.
     #[schema(value_type = Vec<AttemptBody>)]
     pub attempts: serde_json::Value,
+    /// How it came to its outcome, when that was unknown before.
+    pub resolution: Option<ResolutionBody>,
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
@@ -69,6 +71,17 @@ pub struct FillBody {
     /// The exact product.
     #[schema(example = "676.125")]
     total: String,
+}
+
+/// How an unknown order was settled.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrderResolution)]
+pub struct ResolutionBody {
+    /// Who told: `key:` and the id of an API key, or `vendor` when its answer came late.
+    #[schema(example = "vendor")]
+    by: String,
+    /// How it is known.
+    note: String,
 }
 
 /// One call of the vendor.
@@ -106,6 +119,10 @@ impl From<&Order> for OrderBody {
                 total: fill.total.to_string(),
             }),
             attempts: order.attempts.clone(),
+            resolution: order.resolution.as_ref().map(|resolution| ResolutionBody {
+                by: resolution.actor.clone(),
+                note: resolution.note.clone(),
+            }),
             created_at: order.created_at,
             updated_at: order.updated_at,
         }

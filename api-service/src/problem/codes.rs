@@ -76,6 +76,8 @@ codes! {
     NotAcceptable "not_acceptable" NOT_ACCEPTABLE None "None of the accepted media types can be made";
     BodyTimeout "body_timeout" REQUEST_TIMEOUT None "The body did not arrive in time";
     IdempotencyInProgress "idempotency_in_progress" CONFLICT None "The first request with this key is still running";
+    OrderNotUnknown "order_not_unknown" CONFLICT None "The order is not unknown";
+    ResolutionConflict "resolution_conflict" CONFLICT None "The order was settled with another outcome";
     SnapshotGone "snapshot_gone" GONE None "The snapshot of this walk is gone";
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE None "The body is too large";
     UriTooLong "uri_too_long" URI_TOO_LONG None "The address is too long";
@@ -96,6 +98,7 @@ codes! {
     QuoteStale "quote_stale" SERVICE_UNAVAILABLE Vendor "The quote is too old to trade on";
     VendorThrottled "vendor_throttled" SERVICE_UNAVAILABLE Vendor "The vendor limits the rate of orders";
     VendorUnreachable "vendor_unreachable" SERVICE_UNAVAILABLE Vendor "The vendor could not be reached";
+    VerificationRunning "verification_running" SERVICE_UNAVAILABLE None "The check is still running";
     RequestTimeout "request_timeout" GATEWAY_TIMEOUT Own "The answer took too long";
 }
 

@@ -1,5 +1,6 @@
 //! One file is one endpoint: its shapes, its description and its handler.
 
+pub mod audit_verify;
 pub mod clock;
 pub mod keys_create;
 pub mod keys_list;
@@ -7,6 +8,7 @@ pub mod keys_revoke;
 pub mod openapi;
 pub mod order_get;
 pub mod order_place;
+pub mod order_resolve;
 pub mod orders_list;
 pub mod portfolio_get;
 pub mod portfolios_create;

@@ -22,17 +22,20 @@ pub async fn order_get(
     params: Params,
 ) -> Result<Json<OrderBody>, ApiError> {
     params.finish()?;
-    let not_found = || {
-        ApiError::new(
-            Code::OrderNotFound,
-            "There is no such order, or it belongs to another user.",
-        )
-    };
-    let id = id.ok_or_else(not_found)?;
+    let id = id.ok_or_else(order_not_found)?;
     let order = state
         .ledger
         .order(caller.only_user(), id)
         .await?
-        .ok_or_else(not_found)?;
+        .ok_or_else(order_not_found)?;
     Ok(Json(OrderBody::from(&order)))
+}
+
+/// The 404 of an order that is not there or not the caller's.
+#[must_use]
+pub fn order_not_found() -> ApiError {
+    ApiError::new(
+        Code::OrderNotFound,
+        "There is no such order, or it belongs to another user.",
+    )
 }

@@ -8,6 +8,7 @@
 mod amount;
 mod band;
 mod breaker;
+mod chain_head;
 mod exact;
 mod judge;
 mod money;
@@ -23,6 +24,7 @@ mod valuation;
 pub use amount::{Amount, SignedAmount, Total, average_price, profit_loss_percent};
 pub use band::{Tolerance, ToleranceError};
 pub use breaker::{Breaker, BreakerPolicy, BreakerState, Decision, Permit};
+pub use chain_head::{ChainHead, ChainHeadError};
 pub use judge::{OrderPolicy, OrderRequest, QuoteLookup, QuoteUsed, Rejection, judge};
 pub use money::{AmountError, Price, Quantity, decimal_text, number_text};
 pub use order::{Fill, OrderStatus, Outcome, Side, UnknownCode};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::amount::Total;
+use crate::chain_head::ChainHead;
 use crate::money::{Price, Quantity};
 use crate::order::{Fill, OrderStatus};
 use crate::reason::Reason;
@@ -146,6 +147,9 @@ pub struct DailyReport {
     pub failed: LineList,
     pub unknown: LineList,
     pub resolved: LineList,
+    /// The end of the ledger's hash chain when this was computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainHead>,
 }
 
 /// Computes a report. The result does not depend on the order of the lines; each line counts in exactly one
@@ -195,6 +199,7 @@ pub fn compute(
         totals: totals(&tally),
         by_symbol: by_symbol(&tally),
         by_reason: by_reason(&tally),
+        chain: None,
     })
 }
 

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod audit;
 mod error;
 pub mod keys;
+mod lead;
 mod metrics;
 mod migrate;
 mod orders;
@@ -10,10 +12,12 @@ mod portfolios;
 mod reports;
 mod row;
 
+pub use self::audit::{BadRow, Invariant, Progress, Verification, VerifyOptions};
 pub use self::error::LedgerError;
 pub use self::keys::{
     ApiKey, Ensured, KeyRefused, KeyText, KeyTextError, NewKey, Owner, PresentedKey, Scope,
 };
+pub use self::lead::Lead;
 pub use self::migrate::SCHEMA_VERSION;
 pub use self::orders::{
     DailyLimit, Decision, ExpectedVersion, IdempotencyKey, IdempotencyKeyError, Order, OrderFilter,

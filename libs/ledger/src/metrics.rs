@@ -8,7 +8,7 @@ use fuse_platform::metrics::LATENCY_SECONDS;
 use jiff::Timestamp;
 use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGaugeVec};
 
-use crate::{Ledger, LedgerError, Placed, row};
+use crate::{Invariant, Ledger, LedgerError, Placed, Verification, row};
 
 #[derive(Clone)]
 pub(crate) struct LedgerMetrics {
@@ -22,6 +22,10 @@ pub(crate) struct LedgerMetrics {
     idle_in_transaction: prometheus::IntGauge,
     batches: HistogramVec,
     queue: IntGaugeVec,
+    violations: IntGaugeVec,
+    chain_valid: prometheus::IntGauge,
+    pub(crate) chain_lag: prometheus::IntGauge,
+    chain_verified_at: prometheus::IntGauge,
 }
 
 /// Orders of one statement; the largest is the writer's own limit.
@@ -37,7 +41,7 @@ impl LedgerMetrics {
             &[("pool", &["main"])],
             LATENCY_SECONDS,
         );
-        Self {
+        let metrics = Self {
             connections: metrics.gauge_vec(
                 "db_pool_connections",
                 "Open database connections",
@@ -91,7 +95,37 @@ impl LedgerMetrics {
                 "Orders that wait for their statement; alert when it keeps growing",
                 &[("statement", BATCHED)],
             ),
+            violations: metrics.gauge_vec(
+                "ledger_invariant_violations",
+                "Rows that break a rule of the ledger, by the last full verification; any is an alarm",
+                &[("invariant", &Invariant::ALL.map(Invariant::as_str))],
+            ),
+            chain_valid: metrics.gauge(
+                "ledger_chain_valid",
+                "1 when the hash chain held at the last full verification, and before the first",
+            ),
+            chain_lag: metrics.gauge(
+                "ledger_chain_lag_rows",
+                "Order events that no link of the hash chain covers yet, counted up to 100,000",
+            ),
+            chain_verified_at: metrics.gauge(
+                "ledger_chain_verified_timestamp_seconds",
+                "When the last full verification ended, in seconds since 1970; 0 before the first",
+            ),
+        };
+        metrics.chain_valid.set(1);
+        metrics
+    }
+
+    pub(crate) fn verified(&self, found: &Verification) {
+        for (invariant, bad) in &found.violations {
+            let bad = i64::try_from(*bad).unwrap_or(i64::MAX);
+            self.violations.with_label_values(&[invariant.as_str()]).set(bad);
+            if *invariant == Invariant::Chain {
+                self.chain_valid.set(i64::from(bad == 0));
+            }
         }
+        self.chain_verified_at.set(found.at.as_second());
     }
 
     pub(crate) fn waited(&self, time: Duration) {

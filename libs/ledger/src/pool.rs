@@ -134,6 +134,15 @@ impl Ledger {
             .options([("lock_timeout", MIGRATION_LOCK_TIMEOUT_MILLIS.to_string())])
     }
 
+    /// The server finds out within half a minute that the other end is gone.
+    pub(crate) fn lead_options(&self) -> PgConnectOptions {
+        self.options.clone().options([
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+        ])
+    }
+
     /// A statement that changes something: all or nothing, and not to be cut by the caller.
     pub(crate) async fn write(
         &self,

@@ -33,6 +33,9 @@ pub(super) struct View {
     symbols: Vec<Symbol>,
     symbols_more: usize,
     reasons: Vec<Reason>,
+    /// `LINK:HASH`, what `api-service verify --anchor` takes.
+    anchor: Option<String>,
+    anchored_events: i64,
 }
 
 #[derive(Serialize)]
@@ -103,6 +106,8 @@ impl View {
                 .collect(),
             symbols_more: report.by_symbol.len().saturating_sub(SYMBOLS_MAX),
             reasons: report.by_reason.iter().map(Reason::of).collect(),
+            anchor: report.chain.map(|head| head.to_string()),
+            anchored_events: report.chain.map_or(0, |head| head.events),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The ledger against a real PostgreSQL, one fresh database per test.
 
 mod support;
+mod unknown;
 
+mod audit;
+mod batches;
 mod keys;
 mod orders;
 mod outage;
