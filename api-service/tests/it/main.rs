@@ -17,5 +17,6 @@ mod reports;
 mod requests;
 mod stocks;
 mod surroundings;
+mod unknown;
 mod vendor;
 mod walks;

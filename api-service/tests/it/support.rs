@@ -118,7 +118,14 @@ impl World {
 
     /// Another replica over the same backends.
     pub fn second_api(&self) -> Result<Api> {
-        Api::start(&environment(&self.database_url, &self.simulator, &self.dynamodb))
+        self.second_api_with(&[])
+    }
+
+    /// The same with some settings of its own.
+    pub fn second_api_with(&self, settings: &[(&'static str, String)]) -> Result<Api> {
+        let mut env = environment(&self.database_url, &self.simulator, &self.dynamodb);
+        env.extend_from_slice(settings);
+        Api::start(&env)
     }
 
     /// Crawls the simulator and publishes the snapshot, as the cache-refresher does.
