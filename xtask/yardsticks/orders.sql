@@ -32,13 +32,14 @@ with placed as (
 )
 select order_id from placed \gset
 
--- Write 2, after it. The portfolio is locked before the holding.
+-- Write 2, after it. The portfolio is locked before the holding. Written so that the order is found by its key: by the plain
+-- condition the planner takes the index of open orders, which holds a dead entry for each order since the last vacuum.
 with settled as (
     update orders set status = 'filled', reason = null, fill_price = '100.25'::numeric, fill_quantity = '1.5'::numeric,
         fill_total = '150.375'::numeric,
         attempts = '[{"at": "2026-11-25T14", "millis": 83, "reached": "answered", "detail": "http 200"}]',
         answer_status = 201, answer_body = repeat('a', :answer_bytes), updated_at = now()
-    where user_id = lpad(:user, 32, '0')::uuid and order_id = :order_id and status = 'submitted'
+    where user_id = lpad(:user, 32, '0')::uuid and order_id = :order_id and status || '' = 'submitted'
     returning *
 ), moved as (
     update portfolios p set version = p.version + 1, updated_at = greatest(p.updated_at, now())

@@ -8,3 +8,4 @@ mod outage;
 mod portfolios;
 mod reports;
 mod schema;
+mod yardstick;

@@ -32,6 +32,7 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
     };
     ours.sample(WARM_UP)?;
     pgbench.sample(Commit::Each, WARM_UP)?;
+    database.analyze(&scene)?;
     let mut figures = Figures::new();
     for round in 1..=rounds {
         let own = of_ours(&scene, &ours, each)?;

@@ -37,6 +37,7 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
     for side in &sides {
         side.ours.sample(WARM_UP)?;
         side.pgbench.sample(Commit::Each, WARM_UP)?;
+        side.pgbench.database.analyze(&scene)?;
     }
     for round in 1..=rounds {
         let [full, none] = [sides[0].ours.sample(each)?, sides[1].ours.sample(each)?];

@@ -51,6 +51,7 @@ fn measure(
     );
     ours.sample(WARM_UP)?;
     pgbench.sample(Commit::Each, WARM_UP)?;
+    database.analyze(&scene)?;
     let mut figures = Figures::new(reach, goal_ratio, goal_p99);
     for round in 1..=rounds {
         let own = ours.sample(each)?;
