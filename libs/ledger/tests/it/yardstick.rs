@@ -34,7 +34,7 @@ fn pgbench(fixture: &Fixture, script: &str) -> Result<String> {
 /// How many sets of columns that are not null the rows of a table have.
 async fn forms(fixture: &Fixture, table: &str) -> Result<String> {
     let sql = format!(
-        "select count(distinct form) from (
+        "select count(distinct form)::text from (
              select (select string_agg(key, ',' order by key) from jsonb_each(to_jsonb(t)) where value <> 'null') as form
              from {table} t) as forms"
     );

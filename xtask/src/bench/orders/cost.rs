@@ -66,6 +66,8 @@ struct Cost {
 }
 
 fn of_ours(scene: &Scene, ours: &Ours<'_>, time: Duration) -> Result<Cost> {
+    // What the turn before left to be written is not this one's.
+    scene.checkpoint()?;
     let api = usage::cpu(ours.api.pid())?;
     let vendor = usage::own_threads_cpu(VENDOR_THREADS)?;
     let phases = phases(ours)?;
@@ -90,6 +92,7 @@ fn of_ours(scene: &Scene, ours: &Ours<'_>, time: Duration) -> Result<Cost> {
 }
 
 fn of_pgbench(scene: &Scene, pgbench: &Pgbench<'_>, time: Duration) -> Result<(Server, u64)> {
+    scene.checkpoint()?;
     let before = server(scene)?;
     let sample = pgbench.sample(Commit::Each, time)?;
     let after = server(scene)?;

@@ -50,6 +50,7 @@ impl<'s> Ours<'s> {
 
     /// Orders for so long. What was answered must have been bought, once.
     pub fn sample(&self, time: Duration) -> Result<Taken> {
+        self.scene.checkpoint()?;
         let bought_before = self.bought();
         let batches_before = self.batches()?;
         let outcome = load::run(

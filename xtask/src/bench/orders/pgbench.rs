@@ -47,6 +47,7 @@ impl Pgbench<'_> {
             Commit::Both => SCRIPT.replace(ONE_TRANSACTION, ""),
         };
         std::fs::write(dir.join("orders.sql"), script)?;
+        self.scene.checkpoint()?;
         let sample = self.run(&dir, time);
         std::fs::remove_dir_all(&dir)?;
         sample

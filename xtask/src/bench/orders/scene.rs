@@ -12,13 +12,13 @@ use super::{PORTFOLIOS, SYMBOLS, USERS, id};
 use crate::bench::world::{READY_DEADLINE, World, wait_for_json};
 
 /// Settings that differ from the harness's own: as durable as PostgreSQL comes, with memory for the tables that are used,
-/// and without a checkpoint in the middle of a round. The same for ours and for pgbench.
+/// and without a checkpoint in the middle of a turn. The same for ours and for pgbench.
 const SETTINGS: [(&str, &str); 6] = [
     ("fsync", "on"),
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
     ("shared_buffers", "512MB"),
-    ("max_wal_size", "4GB"),
+    ("max_wal_size", "2GB"),
     ("checkpoint_timeout", "30min"),
 ];
 /// An empty database takes a connection's time, a hash chain over millions of events some minutes.
@@ -73,6 +73,13 @@ impl Scene {
     /// The simulated vendor.
     pub fn vendor(&self) -> &Simulator {
         &self.world.vendor
+    }
+
+    /// Before each turn, so that each writes the full images of the pages that it touches, and none of another's.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.postgres
+            .sql_within(BOOKS_DEADLINE, "postgres", "checkpoint")?;
+        Ok(())
     }
 
     /// Bytes of WAL that the server has written since it was made.
