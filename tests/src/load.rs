@@ -1,4 +1,4 @@
-//! Load on loopback: many keep-alive connections that send one request again and again, flat out, at a pace, or all at once.
+//! Load on loopback: many keep-alive connections that send one request (or one made for each) again and again, flat out, at a pace, or all at once.
 //! Bounded by connections, and by requests or time. All of it runs on one thread of its own, so the generator takes one
 //! core at most and none of the threads of the in-process backends.
 
@@ -16,7 +16,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use wire::Connection;
-pub use wire::{Reply, Target};
+pub use wire::{Make, Reply, Target};
 
 /// Most connections of one load.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -286,6 +286,7 @@ async fn send_all(target: Target, shared: Arc<Shared>) -> (Duration, Outcome) {
     shared.ready.wait().await;
     let begun = Instant::now();
     let mut sent = 0;
+    let mut made = Vec::new();
     while let Some(due) = shared.next_due(begun, sent) {
         sent += 1;
         let due = begun + due;
@@ -296,7 +297,7 @@ async fn send_all(target: Target, shared: Arc<Shared>) -> (Duration, Outcome) {
         } else {
             due
         };
-        match connection.exchange(&target.request).await {
+        match connection.exchange(target.next(&mut made)).await {
             Ok(reply) => {
                 let micros = u32::try_from(counts_from.elapsed().as_micros()).unwrap_or(u32::MAX);
                 outcome.latencies_micros.push(micros);

@@ -176,14 +176,44 @@ impl Postgres {
     /// # Errors
     /// When psql fails; the message holds what it said.
     pub fn sql(&self, database: &str, sql: &str) -> Result<String> {
-        let mut psql = Command::new(self.bin.join("psql"));
-        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"])
-            .args(["-h", "127.0.0.1", "-p", &self.port().to_string()])
-            .args(["-U", SUPERUSER, "-d", database, "-c", sql])
+        self.sql_within(Duration::from_secs(60), database, sql)
+    }
+
+    /// The same with another deadline, for statements that fill a database.
+    ///
+    /// # Errors
+    /// As [`Postgres::sql`].
+    pub fn sql_within(&self, deadline: Duration, database: &str, sql: &str) -> Result<String> {
+        let mut psql = self.client("psql", database);
+        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql]);
+        let output = proc::run(&mut psql, deadline)?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// One of PostgreSQL's own clients, such as pgbench, that finds its way to a database here as the superuser.
+    #[must_use]
+    pub fn client(&self, program: &str, database: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port().to_string())
+            .env("PGUSER", SUPERUSER)
+            .env("PGDATABASE", database)
             .env("PGPASSWORD", &self.password)
             .env("PGCONNECT_TIMEOUT", "5");
-        let output = proc::run(&mut psql, Duration::from_secs(60))?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+        command
+    }
+
+    /// The server's first process, of which all others are children; `None` while it is stopped.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.proc.as_ref().map(Proc::pid)
+    }
+
+    /// Where its data lies.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Runs SQL in the database of a URL that [`Postgres::database`] gave.

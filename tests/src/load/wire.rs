@@ -1,8 +1,10 @@
-//! One keep-alive HTTP/1.1 connection of the load generator: a request is bytes made once, an answer is read with as little
-//! work as can be, because what the generator spends is missing to the server beside it.
+//! One keep-alive HTTP/1.1 connection of the load generator: a request is bytes made once (or, where each must differ, made
+//! anew), an answer is read with as little work as can be, because what the generator spends is missing to the server beside it.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -15,11 +17,29 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// Writes one whole request, head and body, behind what the buffer holds. Runs on the generator's thread, so it must be quick.
+pub type Make = Arc<dyn Fn(&mut Vec<u8>) + Send + Sync>;
+
 /// A server and what is asked of it, again and again.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub(super) address: SocketAddr,
-    pub(super) request: Vec<u8>,
+    content: Content,
+}
+
+#[derive(Clone)]
+enum Content {
+    Same(Vec<u8>),
+    Made(Make),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same(request) => write!(f, "{} bytes", request.len()),
+            Self::Made(_) => f.write_str("made for each"),
+        }
+    }
 }
 
 impl Target {
@@ -28,12 +48,8 @@ impl Target {
     /// # Errors
     /// When the URL is not `http://address:port`.
     pub fn get(base_url: &str, path: &str, headers: &[(&str, &str)]) -> Result<Self> {
-        let authority = base_url
-            .strip_prefix("http://")
-            .with_context(|| format!("{base_url} does not begin with http://"))?;
-        let address = authority
-            .parse()
-            .with_context(|| format!("{authority} is no address with a port"))?;
+        let address = address_of(base_url)?;
+        let authority = address.to_string();
         let mut request = format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\n");
         for (name, value) in headers {
             if [name, value].iter().any(|text| text.contains(['\r', '\n'])) {
@@ -44,9 +60,41 @@ impl Target {
         request.push_str("\r\n");
         Ok(Self {
             address,
-            request: request.into_bytes(),
+            content: Content::Same(request.into_bytes()),
         })
     }
+
+    /// Requests that differ, such as orders under keys of their own, to the server at `base_url`.
+    ///
+    /// # Errors
+    /// When the URL is not `http://address:port`.
+    pub fn made(base_url: &str, make: Make) -> Result<Self> {
+        Ok(Self {
+            address: address_of(base_url)?,
+            content: Content::Made(make),
+        })
+    }
+
+    /// The next request; `buffer` is used where it has to be made.
+    pub(super) fn next<'r>(&'r self, buffer: &'r mut Vec<u8>) -> &'r [u8] {
+        match &self.content {
+            Content::Same(request) => request,
+            Content::Made(make) => {
+                buffer.clear();
+                make(buffer);
+                buffer
+            }
+        }
+    }
+}
+
+fn address_of(base_url: &str) -> Result<SocketAddr> {
+    let authority = base_url
+        .strip_prefix("http://")
+        .with_context(|| format!("{base_url} does not begin with http://"))?;
+    authority
+        .parse()
+        .with_context(|| format!("{authority} is no address with a port"))
 }
 
 /// An answer as it was read; lives until the next one on its connection.
@@ -203,8 +251,20 @@ mod tests {
         assert!(Target::get("http://127.0.0.1:1", "/", &[("a", "b\r\nc: d")]).is_err());
         let target = Target::get("http://127.0.0.1:1", "/v1?a=b", &[("x", "y")]).expect("a target");
         assert_eq!(
-            String::from_utf8(target.request).expect("text"),
+            std::str::from_utf8(target.next(&mut Vec::new())).expect("text"),
             "GET /v1?a=b HTTP/1.1\r\nhost: 127.0.0.1:1\r\nx: y\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn requests_that_are_made_differ() {
+        let count = std::sync::atomic::AtomicU8::new(b'0');
+        let make: Make = Arc::new(move |buffer| {
+            buffer.push(count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        });
+        let target = Target::made("http://127.0.0.1:1", make).expect("a target");
+        let mut buffer = Vec::new();
+        assert_eq!(target.next(&mut buffer), b"0");
+        assert_eq!(target.next(&mut buffer), b"1");
     }
 }

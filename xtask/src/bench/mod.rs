@@ -5,6 +5,7 @@
 
 mod figure;
 mod meter;
+mod orders;
 mod refresh;
 mod start;
 mod stocks;
@@ -15,7 +16,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum;
 
 use crate::build;
@@ -30,9 +31,9 @@ pub struct Args {
     /// Fewer rounds: about a minute.
     #[arg(long)]
     quick: bool,
-    /// Of `stocks`: this part alone.
-    #[arg(long, value_enum)]
-    part: Option<stocks::Part>,
+    /// This part alone. Of `stocks`: throughput, size, outage, stampede; of `orders`: spread, hot, cost, growth, verify.
+    #[arg(long)]
+    part: Option<String>,
     /// Also write the figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -49,16 +50,21 @@ enum Name {
     Stocks,
     /// A full pass over 10,000 symbols: CPU time, memory, bytes and write units.
     Refresh,
+    /// POST /v1/orders beside pgbench with the same two writes: spread, hot, costs, with millions of orders already there.
+    Orders,
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    // A mistyped part is told before a build of minutes.
+    let bench = Bench::of(args)?;
     if cfg!(debug_assertions) {
         return run_optimised();
     }
-    let (name, figures) = match args.name {
-        Name::Start => ("start", start::measure(if args.quick { 5 } else { 25 })?),
-        Name::Stocks => ("stocks", stocks::measure(args.part, args.quick)?),
-        Name::Refresh => ("refresh", refresh::measure(args.quick)?),
+    let (name, figures) = match bench {
+        Bench::Start => ("start", start::measure(if args.quick { 5 } else { 25 })?),
+        Bench::Stocks(part) => ("stocks", stocks::measure(part, args.quick)?),
+        Bench::Refresh => ("refresh", refresh::measure(args.quick)?),
+        Bench::Orders(part) => ("orders", orders::measure(part, args.quick)?),
     };
     print_table(&figures);
     if let Some(file) = &args.json {
@@ -72,6 +78,40 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("{} goals missed", goals.len() - met);
     }
     Ok(())
+}
+
+/// A bench with the part of it that is wanted.
+enum Bench {
+    Start,
+    Stocks(Option<stocks::Part>),
+    Refresh,
+    Orders(Option<orders::Part>),
+}
+
+impl Bench {
+    fn of(args: &Args) -> Result<Self> {
+        let part = args.part.as_deref();
+        let whole = |bench| match part {
+            None => Ok(bench),
+            Some(_) => bail!("--part: this bench has one part only"),
+        };
+        match args.name {
+            Name::Start => whole(Self::Start),
+            Name::Stocks => Ok(Self::Stocks(part.map(part_of).transpose()?)),
+            Name::Refresh => whole(Self::Refresh),
+            Name::Orders => Ok(Self::Orders(part.map(part_of).transpose()?)),
+        }
+    }
+}
+
+fn part_of<P: ValueEnum>(name: &str) -> Result<P> {
+    P::from_str(name, false).map_err(|_| {
+        let values = P::value_variants().iter();
+        let names: Vec<String> = values
+            .filter_map(|value| Some(value.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        anyhow!("--part {name}: write one of {}", names.join(", "))
+    })
 }
 
 /// Load generator, yardsticks and stand-ins run in this process or from this binary: unoptimised, they would be what is

@@ -1,6 +1,7 @@
 //! The services as shipped, on real backends of this machine, for the benches to measure.
 
 use std::fs::OpenOptions;
+use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -28,23 +29,52 @@ pub struct World {
 impl World {
     /// Starts the backends; the binaries are those of a release build.
     pub fn start(vendor: SimulatorConfig) -> Result<Self> {
+        Self::start_on(vendor, None)
+    }
+
+    /// The same on a database of the caller's.
+    pub fn start_on(vendor: SimulatorConfig, database_url: Option<String>) -> Result<Self> {
         Binaries::use_dir(&build::binaries(Profile::Release)?)?;
         let vendor_key = vendor.api_key.clone();
         let vendor = Simulator::start(vendor).context("start the simulated vendor")?;
         let stack = Stack::start(StackOptions {
             vendor: Some((vendor.vendor_url(), vendor_key)),
+            database_url,
             ..StackOptions::default()
         })?;
         let admin_key = new_secret();
         let envs = stack.addresses().service_envs(&admin_key);
-        let migrated = Service::run("api-service", &["migrate"], envs.clone())?;
-        ensure!(migrated.status.success(), "api-service migrate failed");
-        Ok(Self {
+        let world = Self {
             stack,
             vendor,
             admin_key,
             envs,
-        })
+        };
+        world.migrate(&world.stack.addresses().database_url)?;
+        Ok(world)
+    }
+
+    /// Brings the schema of a database up to date.
+    pub fn migrate(&self, database_url: &str) -> Result<()> {
+        let migrated = self.run(
+            "api-service",
+            &["migrate"],
+            &[("FUSE_DATABASE__URL", database_url)],
+        )?;
+        ensure!(migrated.status.success(), "api-service migrate failed");
+        Ok(())
+    }
+
+    /// Runs a command to its end; `envs` win over the world's own.
+    pub fn run(&self, name: &str, args: &[&str], envs: &[(&str, &str)]) -> Result<Output> {
+        Service::run(name, args, self.envs_with(envs))
+    }
+
+    fn envs_with(&self, envs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let more = envs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        self.envs.iter().cloned().chain(more).collect()
     }
 
     /// The DynamoDB stand-in.
@@ -57,15 +87,10 @@ impl World {
 
     /// Starts a process; `envs` win over the world's own.
     pub fn launch(&self, name: &str, envs: &[(&str, &str)]) -> Result<Service> {
-        let mut all = self.envs.clone();
-        all.extend(
-            envs.iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
-        );
         Service::launch(
             name,
             ServiceOptions {
-                envs: all,
+                envs: self.envs_with(envs),
                 ..ServiceOptions::default()
             },
         )

@@ -11,3 +11,4 @@ mod outage;
 mod portfolios;
 mod reports;
 mod schema;
+mod yardstick;

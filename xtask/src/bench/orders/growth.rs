@@ -1,0 +1,82 @@
+//! What millions of orders that are already there do to the next one: two databases on one server, one with and one without
+//! them, each with an api-service, in turns.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::ours::Ours;
+use super::pgbench::{Commit, Pgbench};
+use super::scene::{Database, Scene};
+use super::{SPREAD, history};
+use crate::bench::figure::{Figure, Goal};
+
+const WARM_UP: Duration = Duration::from_secs(5);
+const GOAL_RATIO: f64 = 0.9;
+
+pub fn measure(quick: bool) -> Result<Vec<Figure>> {
+    let (rounds, secs, orders) = if quick {
+        (4, 3, 200_000)
+    } else {
+        (10, 8, 10_000_000)
+    };
+    let each = Duration::from_secs(secs);
+    let scene = Scene::start()?;
+    let full = Database::make(&scene, "full")?;
+    let none = Database::make(&scene, "none")?;
+    history::make(&scene, &full, orders)?;
+    let sides = [Side::start(&scene, &full)?, Side::start(&scene, &none)?];
+    let of = |what: &str| format!("{orders} orders there beside none: {what}");
+    let goal = Some(Goal::RatioAtLeast(GOAL_RATIO));
+    let mut figures = [
+        Figure::new(of("ours"), "1/s", goal),
+        Figure::new(of("ours, p50"), "ms", None),
+        Figure::new(of("ours, p99"), "ms", None),
+        Figure::new(of("pgbench"), "1/s", None),
+    ];
+    for side in &sides {
+        side.ours.sample(WARM_UP)?;
+        side.pgbench.sample(Commit::Each, WARM_UP)?;
+        side.pgbench.database.analyze(&scene)?;
+    }
+    for round in 1..=rounds {
+        let [full, none] = [sides[0].ours.sample(each)?, sides[1].ours.sample(each)?];
+        let (full, none) = (full.sample, none.sample);
+        full.show(round, "ours, with orders", "");
+        none.show(round, "ours, without", "");
+        figures[0].pair(full.per_second, none.per_second);
+        figures[1].pair(full.p50_ms, none.p50_ms);
+        figures[2].pair(full.p99_ms, none.p99_ms);
+        let full = sides[0].pgbench.sample(Commit::Each, each)?;
+        let none = sides[1].pgbench.sample(Commit::Each, each)?;
+        full.show(round, "pgbench, with orders", "");
+        none.show(round, "pgbench, without", "");
+        figures[3].pair(full.per_second, none.per_second);
+    }
+    for side in &sides {
+        side.ours.api.stop()?;
+        side.pgbench.database.check_books(&scene)?;
+    }
+    Ok(figures.into())
+}
+
+struct Side<'s> {
+    ours: Ours<'s>,
+    pgbench: Pgbench<'s>,
+}
+
+impl<'s> Side<'s> {
+    fn start(scene: &'s Scene, database: &'s Database) -> Result<Self> {
+        let ours = Ours::start(scene, database, SPREAD)?;
+        let answer_bytes = ours.answer_bytes;
+        Ok(Self {
+            ours,
+            pgbench: Pgbench {
+                scene,
+                database,
+                reach: SPREAD,
+                answer_bytes,
+            },
+        })
+    }
+}
