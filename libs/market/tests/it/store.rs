@@ -135,8 +135,8 @@ async fn every_price_change_is_history_and_nothing_else_is_written() -> Result<(
     second.quotes[4].name = "renamed".into();
     let (_, history) = flipped(stored.store.publish(&second, Some(&first), Fence::NONE).await?);
     assert_eq!(history, 1);
-    assert_eq!(stored.count("HISTORY#S00003#")?, 2);
-    assert_eq!(stored.count("HISTORY#")?, 31);
+    assert_eq!(stored.lines("S00003 ")?, 2);
+    assert_eq!(stored.lines("")?, 31);
     assert_eq!(stored.count("QUOTE#")?, 0);
     assert_eq!(stored.dynamodb.requests().get("PutItem"), None);
     let pages = stored.items()?;
@@ -271,11 +271,11 @@ async fn unprocessed_items_are_written_again_and_counted() -> Result<()> {
         .inject("BatchWriteItem", DynamoFault::Unprocessed, 6);
     let first = snapshot(100, "1", 10, 5)?;
     flipped(stored.store.publish(&first, None, Fence::NONE).await?);
-    assert_eq!(stored.count("HISTORY#")?, 100, "nothing is left out");
+    assert_eq!(stored.lines("")?, 100, "nothing is left out");
     let counted = stored
         .metric("snapshot_unprocessed_items_total")
         .and_then(|n| n.parse().ok());
-    // The one page goes through; five times some of at most 25 lines come back.
+    // The one page goes through; five times some of at most 25 blocks come back.
     assert!(counted.is_some_and(|n: u32| (5..=60).contains(&n)), "{counted:?}");
     Ok(())
 }
@@ -287,7 +287,7 @@ async fn throttled_batches_are_written_in_the_end() -> Result<()> {
     stored.dynamodb.inject("UpdateItem", DynamoFault::ServerError, 1);
     let first = snapshot(60, "1", 10, 5)?;
     flipped(stored.store.publish(&first, None, Fence::NONE).await?);
-    assert_eq!(stored.count("HISTORY#")?, 60);
+    assert_eq!(stored.lines("")?, 60);
     assert_eq!(stored.pointer().await?.id, first.meta.id);
     Ok(())
 }
@@ -338,7 +338,8 @@ async fn writes_keep_to_the_configured_rate() -> Result<()> {
     let Published::Flipped { write_units, .. } = published else {
         panic!("{published:?}");
     };
-    assert!((601..=650).contains(&write_units), "{write_units}");
+    // A block for each bucket that is met, a page or two.
+    assert!((400..=430).contains(&write_units), "{write_units}");
     // A second's worth may burst, and the last batch is not waited for.
     let least = Duration::from_millis((write_units - 200 - 25) * 1_000 / 200);
     assert!(started.elapsed() >= least, "{:?}", started.elapsed());
