@@ -35,6 +35,16 @@ fn create(dynamodb: &DynamoDb, keys: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
+/// The index holds the movers and nothing else of their blocks, which would make it several times as dear.
+fn check_index(dynamodb: &DynamoDb) -> Result<()> {
+    let described = dynamodb.call("DescribeTable", &json!({"TableName": TABLE}))?;
+    let index = &described["Table"]["GlobalSecondaryIndexes"][0];
+    assert_eq!(index["IndexName"], "movers");
+    let projection = json!({"ProjectionType": "INCLUDE", "NonKeyAttributes": ["movers"]});
+    assert_eq!(index["Projection"], projection);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_table_is_created_once_and_a_foreign_one_is_refused() -> Result<()> {
     let stored = Stored::start().await?;
@@ -44,6 +54,7 @@ async fn a_table_is_created_once_and_a_foreign_one_is_refused() -> Result<()> {
         .call("DescribeTimeToLive", &json!({"TableName": TABLE}))?;
     assert_eq!(ttl["TimeToLiveDescription"]["AttributeName"], "expires_at");
     assert_eq!(stored.dynamodb.requests().get("CreateTable"), Some(&1));
+    check_index(&stored.dynamodb)?;
 
     let other = DynamoDb::start()?;
     create(&other, &[("id", "HASH")])?;
@@ -102,7 +113,7 @@ async fn a_table_without_the_index_of_movers_gets_it_or_does_without() -> Result
     );
     store.ensure_table().await?;
     assert_eq!(dynamodb.requests().get("UpdateTable"), Some(&1));
-    Ok(())
+    check_index(&dynamodb)
 }
 
 #[tokio::test]
