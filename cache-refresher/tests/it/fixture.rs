@@ -93,22 +93,23 @@ impl World {
     }
 
     /// The newest price in a symbol's history, whichever block it is in: lines of `;SYMBOL MILLISECOND PRICE CHANGE` in
-    /// blocks by day and hour.
+    /// blocks by day, hour and snapshot. Of one time the last snapshot's word counts.
     pub fn price(&self, symbol: &str) -> Option<String> {
         let scanned = self.dynamodb.call("Scan", &json!({"TableName": TABLE})).ok()?;
         let start = format!(";{symbol} ");
         let line = |item: &Value| {
             let (_, line) = item["points"]["S"].as_str()?.split_once(&start)?;
             let (millis, rest) = line.split_once(' ')?;
+            let (pk, sk) = (item["pk"]["S"].as_str()?, item["sk"]["S"].as_str()?);
             let at = (
-                item["pk"]["S"].as_str()?.to_owned(),
-                item["sk"]["S"].as_str()?.get(..2)?.to_owned(),
+                pk.to_owned(),
+                sk.get(..2)?.to_owned(),
                 millis.parse::<u32>().ok()?,
             );
-            Some((at, rest.split(' ').next()?.to_owned()))
+            Some((at, sk.to_owned(), rest.split(' ').next()?.to_owned()))
         };
         let lines = scanned["Items"].as_array()?.iter().filter_map(line);
-        lines.max().map(|(_, price)| price)
+        lines.max().map(|(_, _, price)| price)
     }
 }
 
