@@ -26,6 +26,8 @@ pub struct Answer {
     pub content_type: String,
     /// Present on the repeat of an order.
     pub replayed: bool,
+    /// In how many seconds it makes sense to come back, when the answer says so.
+    pub retry_after_secs: Option<u64>,
     pub text: String,
 }
 
@@ -112,13 +114,7 @@ impl ApiClient {
             let answer = self.get("/v1/stocks?limit=1").ok()?;
             (answer.status == 200).then(|| answer.json())
         })?;
-        let stock = &stocks["items"][0];
-        let order = json!({
-            "symbol": stock["symbol"],
-            "side": "buy",
-            "quantity": "1.5",
-            "limitPrice": within_nine_decimals(stock["price"].as_str().context("a stock without a price")?),
-        });
+        let order = order_for(&stocks["items"][0])?;
         // Another replica may not have the first prices yet; it refuses, for good under this key, and buys nothing.
         let answer = wait::until("a replica with prices", deadline, || {
             let answer = self.place(&Uuid::now_v7().to_string(), &order);
@@ -153,11 +149,25 @@ impl ApiClient {
                 status: answer.status().as_u16(),
                 content_type: header("content-type"),
                 replayed: header("idempotency-replayed") == "true",
+                retry_after_secs: header("retry-after").parse().ok(),
                 text: answer.text().await?,
             })
         })
         .context("no answer from the API")
     }
+}
+
+/// An order for a little of a stock, as the API lists it, at its price.
+///
+/// # Errors
+/// When it has no price.
+pub fn order_for(stock: &Value) -> Result<Value> {
+    Ok(json!({
+        "symbol": stock["symbol"],
+        "side": "buy",
+        "quantity": "1.5",
+        "limitPrice": within_nine_decimals(stock["price"].as_str().context("a stock without a price")?),
+    }))
 }
 
 /// A quote may have more decimals than an order may; cutting the rest stays far within 2 %.

@@ -106,18 +106,8 @@ impl Outcome {
 
     /// The latency that `share` (0..=1) of the answers did not exceed, in milliseconds; NaN without answers.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an index into a list that fits memory"
-    )]
     pub fn percentile_ms(&self, share: f64) -> f64 {
-        let last = self.latencies_micros.len().saturating_sub(1);
-        let rank = (self.latencies_micros.len() as f64 * share).ceil() as usize;
-        self.latencies_micros
-            .get(rank.saturating_sub(1).min(last))
-            .map_or(f64::NAN, |micros| f64::from(*micros) / 1000.0)
+        percentile_ms(&self.latencies_micros, share)
     }
 
     /// Every request was answered with 2xx and nothing was found.
@@ -158,6 +148,22 @@ impl Outcome {
             self.message(|| text);
         }
     }
+}
+
+/// The latency that `share` (0..=1) of these, in microseconds and ascending, do not exceed, in milliseconds; NaN of none.
+#[must_use]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an index into a list that fits memory"
+)]
+pub fn percentile_ms(ascending_micros: &[u32], share: f64) -> f64 {
+    let last = ascending_micros.len().saturating_sub(1);
+    let rank = (ascending_micros.len() as f64 * share).ceil() as usize;
+    ascending_micros
+        .get(rank.saturating_sub(1).min(last))
+        .map_or(f64::NAN, |micros| f64::from(*micros) / 1000.0)
 }
 
 /// Runs a load to its end.

@@ -92,17 +92,24 @@ impl World {
         )
     }
 
-    /// The newest line of a symbol's history, on the day at which the simulator's clock begins.
+    /// The newest price in a symbol's history, whichever block it is in: lines of `;SYMBOL MILLISECOND PRICE CHANGE` in
+    /// blocks by day, hour and snapshot. Of one time the last snapshot's word counts.
     pub fn price(&self, symbol: &str) -> Option<String> {
-        let query = json!({
-            "TableName": TABLE,
-            "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": {":pk": {"S": format!("HISTORY#{symbol}#2026-01-05")}},
-            "ScanIndexForward": false,
-            "Limit": 1,
-        });
-        let found = self.dynamodb.call("Query", &query).ok()?;
-        Some(found["Items"][0]["price"]["S"].as_str()?.to_owned())
+        let scanned = self.dynamodb.call("Scan", &json!({"TableName": TABLE})).ok()?;
+        let start = format!(";{symbol} ");
+        let line = |item: &Value| {
+            let (_, line) = item["points"]["S"].as_str()?.split_once(&start)?;
+            let (millis, rest) = line.split_once(' ')?;
+            let (pk, sk) = (item["pk"]["S"].as_str()?, item["sk"]["S"].as_str()?);
+            let at = (
+                pk.to_owned(),
+                sk.get(..2)?.to_owned(),
+                millis.parse::<u32>().ok()?,
+            );
+            Some((at, sk.to_owned(), rest.split(' ').next()?.to_owned()))
+        };
+        let lines = scanned["Items"].as_array()?.iter().filter_map(line);
+        lines.max().map(|(_, _, price)| price)
     }
 }
 

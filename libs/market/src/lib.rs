@@ -21,8 +21,8 @@ pub use l1::{Announcement, Heard, L1, L1Error, Subscription};
 pub use market::{Market, MarketParts};
 pub use refresh::{Done, Failure, Pass, RefreshParts, Refresher, Wanted, patient};
 pub use store::{
-    Contender, Fence, HistoryPage, HistoryPoint, HistoryRange, Lease, Pointer, Published, SnapshotStore,
-    StoreError, TableState,
+    Contender, EncodedPages, Fence, HistoryPage, HistoryPoint, HistoryRange, Lease, Pointer, Published,
+    SnapshotStore, StoreError, TableState,
 };
 pub use vendor::{
     BadItem, Buy, BuyAttempt, ItemFault, Reached, VendorBreakers, VendorClient, VendorError, VendorItem,

@@ -2,12 +2,11 @@
 //! minutes. Replicas are restarted in the middle of it. (reliability: T01)
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fuse_harness::load::Running;
 use fuse_harness::services::Service;
-use fuse_harness::{background, wait};
+use fuse_harness::wait;
 use serde_json::json;
 use uuid::Uuid;
 use vendor_simulator::{Action, Operation, Rule};
@@ -132,8 +131,11 @@ fn buys_fail_fast(world: &World, replica: &Watched) -> Result<()> {
     }
     ensure!(statuses.last() == Some(&503), "no breaker opened: {statuses:?}");
     let sent = world.vendor.counters().buys.received;
-    let refused = place_raw(world, &replica.api, &order)?;
-    ensure!(refused == (503, true), "status and Retry-After: {refused:?}");
+    let refused = client.place(&Uuid::new_v4().to_string(), &order)?;
+    ensure!(
+        refused.status == 503 && refused.retry_after_secs.is_some(),
+        "refused otherwise than with 503 and Retry-After: {refused:?}"
+    );
     let buys = world.vendor.counters().buys;
     ensure!(
         buys.received == sent && buys.executed == 0,
@@ -150,23 +152,4 @@ fn buys_fail_fast(world: &World, replica: &Watched) -> Result<()> {
         "booked: {orders}"
     );
     Ok(())
-}
-
-/// Status, and whether the answer says when to come back.
-fn place_raw(world: &World, api: &Service, order: &serde_json::Value) -> Result<(u16, bool)> {
-    let client = world.client(api);
-    let key = client.create_user_key("outage, once more")?;
-    let request = background::http_client()
-        .post(format!("{}/v1/orders", api.http_url()))
-        .header("x-api-key", key)
-        .header("idempotency-key", Uuid::new_v4().to_string())
-        .timeout(Duration::from_secs(30))
-        .json(order);
-    background::block_on(async move {
-        let answer = request.send().await?;
-        Ok((
-            answer.status().as_u16(),
-            answer.headers().contains_key("retry-after"),
-        ))
-    })
 }

@@ -99,6 +99,12 @@ pub fn median(values: &[f64]) -> f64 {
         .unwrap_or(f64::NAN)
 }
 
+/// A count as a figure's value.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+pub fn count(number: u64) -> f64 {
+    number as f64
+}
+
 /// Smallest and largest value.
 fn spread(values: &[f64]) -> (f64, f64) {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);

@@ -46,7 +46,7 @@ pub struct Args {
 enum Name {
     /// Time from exec to ready and resident memory at rest, of each process, beside redis-server.
     Start,
-    /// GET /v1/stocks beside a bare hyper server, express and fastify; healthy beside a vendor outage; the cold stampede.
+    /// GET /v1/stocks beside a bare hyper server, express and fastify; healthy beside a vendor outage and beside Redis gone; the cold stampede.
     Stocks,
     /// A full pass over 10,000 symbols: CPU time, memory, bytes and write units.
     Refresh,

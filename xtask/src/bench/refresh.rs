@@ -10,7 +10,7 @@ use fuse_harness::usage;
 use serde_json::Value;
 use vendor_simulator::SimulatorConfig;
 
-use super::figure::{Figure, Goal};
+use super::figure::{Figure, Goal, count};
 use super::meter::{Cost, Meter};
 use super::table;
 use super::world::{READY_DEADLINE, World, megabytes, wait_for_json};
@@ -210,9 +210,4 @@ fn number(line: &Value, field: &str) -> Result<f64> {
     line[field]
         .as_f64()
         .with_context(|| format!("no {field} in {line}"))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn count(number: u64) -> f64 {
-    number as f64
 }

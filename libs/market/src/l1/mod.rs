@@ -24,7 +24,7 @@ use redis::{Cmd, Pipeline};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::store::{Pointer, pages};
+use crate::store::{EncodedPages, Pointer, pages};
 use link::{Failure, Link};
 use subscribe::Listener;
 
@@ -91,12 +91,8 @@ impl L1 {
 
     /// Stores the pages of a snapshot for an hour and makes `pointer` the current one here. After the flip in
     /// DynamoDB, before [`L1::announce`].
-    pub async fn put(&self, pointer: &Pointer, snapshot: &Snapshot) {
-        let pages = match pages::encode(snapshot).await {
-            Ok(pages) => pages,
-            Err(error) => return tracing::warn!(%error, "a snapshot has no pages for Redis"),
-        };
-        let _ = self.put_pages(pointer, &pages).await;
+    pub async fn put(&self, pointer: &Pointer, pages: &EncodedPages) {
+        let _ = self.put_pages(pointer, pages.bytes()).await;
     }
 
     async fn put_pages(&self, pointer: &Pointer, pages: &[Vec<u8>]) -> Result<(), Failure> {

@@ -21,7 +21,7 @@ pub use pass::{Done, Failure, Pass};
 
 use crate::crawl::{Crawl, CrawlLimits, Crawler};
 use crate::l1::L1;
-use crate::store::{Contender, Lease, Pointer, Published, SnapshotStore, StoreError};
+use crate::store::{Contender, EncodedPages, Lease, Pointer, Published, SnapshotStore, StoreError};
 use crate::vendor::VendorClient;
 use metrics::PassMetrics;
 
@@ -289,7 +289,7 @@ impl Refresher {
             id: snapshot.meta.id,
             taken_at: snapshot.meta.taken_at,
             tick_at: snapshot.meta.tick_at,
-            pages,
+            pages: pages.count(),
             count: snapshot.meta.count,
             fence: lease.fence(),
         };
@@ -300,13 +300,13 @@ impl Refresher {
             .filter(|quote| quote.mover)
             .map(|quote| quote.symbol.clone())
             .collect();
-        self.announce(&pointer, &snapshot, &movers).await;
+        self.announce(&pointer, &pages, &movers).await;
         let done = Done {
             id: pointer.id,
             taken_at: pointer.taken_at,
             tick_at: pointer.tick_at,
             symbols: pointer.count,
-            pages,
+            pages: pointer.pages,
             crawl_pages,
             quarantined: quarantined.len(),
             kept,
@@ -321,10 +321,10 @@ impl Refresher {
     }
 
     /// Tells the replicas through Redis, which only saves them the next look at the pointer.
-    async fn announce(&self, pointer: &Pointer, snapshot: &Snapshot, movers: &[Symbol]) {
+    async fn announce(&self, pointer: &Pointer, pages: &EncodedPages, movers: &[Symbol]) {
         let Some(l1) = &self.l1 else { return };
         let started = Instant::now();
-        l1.put(pointer, snapshot).await;
+        l1.put(pointer, pages).await;
         l1.announce(pointer, movers).await;
         self.metrics.took("l1", started.elapsed());
     }

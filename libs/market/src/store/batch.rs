@@ -9,8 +9,9 @@ use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::SnapshotStore;
+use super::block::MOVERS_OF_BLOCK;
 use super::error::{StoreError, sort};
-use super::items::{Item, MOVER_SK};
+use super::items::{Item, MOVER_PK, MOVER_SK};
 use crate::backoff::full_jitter;
 
 const BATCH_ITEMS_MAX: usize = 25;
@@ -25,20 +26,35 @@ const ROUNDS_MAX: u32 = 8;
 const BACKOFF_BASE: Duration = Duration::from_millis(50);
 const BACKOFF_CAP: Duration = Duration::from_secs(2);
 
+/// What the index of movers holds of an item: the keys of both, and the movers.
+const INDEXED: [&str; 5] = ["pk", "sk", MOVER_PK, MOVER_SK, MOVERS_OF_BLOCK];
+
 /// The bytes that DynamoDB counts for an item, near enough.
 fn bytes_of(item: &Item) -> usize {
+    bytes_where(item, |_| true)
+}
+
+/// Those of some of its attributes.
+fn bytes_where(item: &Item, counts: impl Fn(&str) -> bool) -> usize {
     let bytes = |value: &AttributeValue| match value {
         AttributeValue::S(text) | AttributeValue::N(text) => text.len(),
         AttributeValue::B(blob) => blob.as_ref().len(),
         _ => 16,
     };
-    item.iter().map(|(name, value)| name.len() + bytes(value)).sum()
+    item.iter()
+        .filter(|(name, _)| counts(name))
+        .map(|(name, value)| name.len() + bytes(value))
+        .sum()
 }
 
-/// The write units of an item; an entry of the index costs another.
+/// The write units of an item, and of its entry in the index if it has one.
 fn units_of(item: &Item) -> u64 {
-    let units = bytes_of(item).div_ceil(UNIT_BYTES) as u64;
-    units + u64::from(item.contains_key(MOVER_SK))
+    let entry = if item.contains_key(MOVER_SK) {
+        bytes_where(item, |name| INDEXED.contains(&name))
+    } else {
+        0
+    };
+    (bytes_of(item).div_ceil(UNIT_BYTES) + entry.div_ceil(UNIT_BYTES)) as u64
 }
 
 impl SnapshotStore {
@@ -150,11 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn units_are_whole_kibibytes_and_one_for_the_index() {
+    fn units_are_whole_kibibytes_of_the_table_and_of_the_index() {
         let units = [1, 1_024, 1_025, 300_000].map(|bytes| units_of(&item(bytes.max(2))));
         assert_eq!(units, [1, 1, 2, 293]);
-        let mut mover = item(100);
+        let mut mover = item(3_000);
         mover.insert(MOVER_SK.into(), string("m"));
-        assert_eq!(units_of(&mover), 2);
+        assert_eq!(units_of(&mover), 3 + 1, "the index holds the movers only");
+        mover.insert(MOVERS_OF_BLOCK.into(), string("m".repeat(1_100)));
+        assert_eq!(units_of(&mover), 5 + 2);
     }
 }

@@ -11,12 +11,12 @@ pub enum StoreError {
     Unavailable { operation: &'static str, detail: String },
     /// The table is not there (yet): the cache-refresher makes it.
     #[error(
-        "DynamoDB has no table {table}: the cache-refresher creates it when dynamodb.create_table is true and its role allows dynamodb:CreateTable; else create it beforehand (string keys pk and sk, on-demand, index movers on the strings mover_pk and mover_sk with all attributes, TTL on expires_at)"
+        "DynamoDB has no table {table}: the cache-refresher creates it when dynamodb.create_table is true and its role allows dynamodb:CreateTable; else create it beforehand (string keys pk and sk, on-demand, index movers on the strings mover_pk and mover_sk that includes the attribute movers, TTL on expires_at)"
     )]
     TableMissing { table: String },
     /// The credentials do not allow the operation.
     #[error(
-        "DynamoDB refuses {operation} on table {table} ({code}): give this role dynamodb:{operation}, or create the table beforehand (string keys pk and sk, on-demand, index movers on the strings mover_pk and mover_sk with all attributes, TTL on expires_at)"
+        "DynamoDB refuses {operation} on table {table} ({code}): give this role dynamodb:{operation}, or create the table beforehand (string keys pk and sk, on-demand, index movers on the strings mover_pk and mover_sk that includes the attribute movers, TTL on expires_at)"
     )]
     NotAllowed {
         operation: &'static str,

@@ -1,5 +1,6 @@
 //! Reading what was: a symbol's price history, and which symbols moved in a snapshot.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use fuse_domain::{Price, Quote, Symbol};
@@ -7,8 +8,9 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
 
 use super::SnapshotStore;
+use super::block::{self, HISTORY_KEPT_DAYS};
 use super::error::{StoreError, sort};
-use super::items::{self, HISTORY_KEPT_DAYS, Item, MOVERS, MOVERS_INDEX};
+use super::items::{self, MOVERS, MOVERS_INDEX};
 
 /// Days, each one query at least, that one call looks at.
 const DAYS_MAX: usize = 31;
@@ -41,14 +43,17 @@ pub struct HistoryPage {
     pub next: Option<Timestamp>,
 }
 
-/// What one call looks at: whole days between two instants, both of whole milliseconds as the keys are.
+/// The changes found so far by their times, each time once.
+type Points = BTreeMap<Timestamp, HistoryPoint>;
+
+/// What one call looks at: everything between two instants, both of whole milliseconds as the lines are.
 struct Span {
     first_millis: i64,
     last_millis: i64,
 }
 
 impl SnapshotStore {
-    /// At most `limit` price changes of `symbol` within `range`, oldest first, beginning behind `after`. Lines past
+    /// At most `limit` price changes of `symbol` within `range`, oldest first, beginning behind `after`. Those past
     /// their expiry are left out, collected or not. An unknown symbol has no history, which is no error.
     pub async fn history(
         &self,
@@ -71,60 +76,68 @@ impl SnapshotStore {
         limit: usize,
         now: Timestamp,
     ) -> Result<HistoryPage, StoreError> {
-        let mut points = Vec::new();
+        let mut points = Points::new();
         let Some(span) = Span::of(range, after, now) else {
-            return Ok(HistoryPage { points, next: None });
+            return Ok(page(points, limit, None));
         };
-        let last = span.last();
-        let mut day = items::day_of(span.first());
+        let last_day = block::day_of(span.last());
+        let mut day = block::day_of(span.first());
         for _ in 0..DAYS_MAX {
             // One more than asked for says whether there is more.
             self.history_of_day(symbol, day, &span, limit.saturating_add(1), now, &mut points)
                 .await?;
-            if points.len() > limit {
-                points.truncate(limit);
-                let next = points.last().map(|point| point.at);
-                return Ok(HistoryPage { points, next });
-            }
-            let following = day.tomorrow().ok().filter(|day| *day <= items::day_of(last));
-            let Some(following) = following else {
-                return Ok(HistoryPage { points, next: None });
+            let following = day.tomorrow().ok().filter(|day| *day <= last_day);
+            let Some(following) = following.filter(|_| points.len() <= limit) else {
+                return Ok(page(points, limit, None));
             };
             day = following;
         }
         // Everything before this day was looked at.
-        let next = midnight(day).and_then(|at| at.checked_sub(1.millisecond()).ok());
-        Ok(HistoryPage { points, next })
+        let looked_until = midnight(day).and_then(|at| at.checked_sub(1.millisecond()).ok());
+        Ok(page(points, limit, looked_until))
     }
 
-    /// Adds the day's lines until there are `limit`.
+    /// Adds the day's changes, hour by hour, until there are `enough`. An hour is looked at whole: only then it is known
+    /// that nothing of it comes any more, and what is the last word on each of its times.
     async fn history_of_day(
         &self,
         symbol: &Symbol,
         day: Date,
         span: &Span,
-        limit: usize,
+        enough: usize,
         now: Timestamp,
-        points: &mut Vec<HistoryPoint>,
+        points: &mut Points,
     ) -> Result<(), StoreError> {
-        let mut lines = self
+        let (first, last) = span.hours_of(day);
+        let (first, last) = block::block_sks(first, last);
+        let mut blocks = self
             .client
             .query()
             .table_name(&*self.table)
             .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
-            .expression_attribute_values(":pk", items::string(items::history_pk(symbol, day)))
-            .expression_attribute_values(":first", items::string(items::history_sk(span.first())))
-            .expression_attribute_values(":last", items::string(items::history_sk(span.last())))
-            .limit(i32::try_from(limit - points.len()).unwrap_or(i32::MAX))
+            // Blocks without the symbol are read, but need not travel.
+            .filter_expression("contains(points, :line)")
+            .projection_expression("sk, points, expires_at")
+            .expression_attribute_values(":pk", items::string(block::block_pk(symbol, day)))
+            .expression_attribute_values(":first", items::string(first))
+            .expression_attribute_values(":last", items::string(last))
+            .expression_attribute_values(":line", items::string(block::line_start(symbol)))
             .into_paginator()
             .items()
             .send();
-        while points.len() < limit
-            && let Some(line) = lines.next().await
-        {
-            let line = line.map_err(|error| sort("Query", &self.table, &error))?;
-            if !items::expired(&line, now)? {
-                points.push(items::history_point(&line)?);
+        let mut hour_before = None;
+        while let Some(block) = blocks.next().await {
+            let block = block.map_err(|error| sort("Query", &self.table, &error))?;
+            let hour = block::hour(&block)?;
+            if hour_before.replace(hour) != Some(hour) && points.len() >= enough {
+                break;
+            }
+            if !items::expired(&block, now)?
+                && let Some(point) = block::point(&block, day, symbol)?
+                && span.holds(point.at)
+                && block::expires_at(point.at) > now.as_second()
+            {
+                points.insert(point.at, point);
             }
         }
         Ok(())
@@ -166,11 +179,23 @@ impl SnapshotStore {
             .send();
         let mut movers = Vec::new();
         while let Some(item) = found.next().await {
-            let item: Item = item.map_err(|error| sort("Query", &self.table, &error))?;
-            movers.push(items::mover(&item)?);
+            let entry = item.map_err(|error| sort("Query", &self.table, &error))?;
+            movers.extend(block::movers(&entry)?);
         }
+        movers.sort_by(|one, other| one.symbol.cmp(&other.symbol));
         Ok(movers)
     }
+}
+
+/// At most `limit` of them. `looked_until` is where a call ended that found no more than that.
+fn page(points: Points, limit: usize, looked_until: Option<Timestamp>) -> HistoryPage {
+    let is_cut = points.len() > limit;
+    let points: Vec<_> = points.into_values().take(limit).collect();
+    let next = match points.last() {
+        Some(last) if is_cut => Some(last.at),
+        _ => looked_until,
+    };
+    HistoryPage { points, next }
 }
 
 impl Span {
@@ -194,6 +219,16 @@ impl Span {
 
     fn last(&self) -> Timestamp {
         instant(self.last_millis)
+    }
+
+    /// The first and the last hour of this day that it touches.
+    fn hours_of(&self, day: Date) -> (i64, i64) {
+        let of = |at: Timestamp| (block::day_of(at) == day).then(|| block::hour_of(at));
+        (of(self.first()).unwrap_or(0), of(self.last()).unwrap_or(23))
+    }
+
+    fn holds(&self, at: Timestamp) -> bool {
+        (self.first_millis..=self.last_millis).contains(&at.as_millisecond())
     }
 }
 

@@ -3,10 +3,11 @@
 //! ```text
 //! SNAPSHOT / CURRENT               pointer: id taken_at tick_at pages count fence kept_until
 //! SNAPSHOT#{id} / PAGE#{n}         quotes (compressed JSON array) taken_at pages count expires_at
-//! HISTORY#{symbol}#{day} / {time}  price change expires_at, and of movers: name sector mover_pk mover_sk
+//! HISTORY#{bucket}#{day} / …       blocks of price changes, see [`block`](super::block)
 //! LEASE#{name} / LEASE             owner fence beat until
 //! ```
-//! The index `movers` (`mover_pk`, `mover_sk`) holds the movers only: `MOVERS` / `{taken_at ms}#{symbol}`.
+//! The index `movers` (`mover_pk`, `mover_sk`) holds the blocks with movers only, and of them nothing but the movers:
+//! `MOVERS` / `{taken_at ms}#{bucket}#{part}`.
 //! Times of the pointer are epoch milliseconds (numbers compare in conditions); `expires_at` and `kept_until` are
 //! epoch seconds, as DynamoDB's garbage collector wants them.
 
@@ -14,13 +15,13 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use fuse_domain::{Price, Quote, SnapshotMeta, Symbol};
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use fuse_domain::SnapshotMeta;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::error::StoreError;
-use super::history::HistoryPoint;
 use super::lease::Fence;
+use super::pages::EncodedPages;
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -34,8 +35,6 @@ pub(super) const MOVERS: &str = "MOVERS";
 /// `keep_current`; for all others it is far more than a walk in progress needs. Storage is cheap and writes are
 /// not: this way no page is ever written a second time in ordinary operation.
 pub(super) const PAGES_KEPT_SECS: i64 = 48 * 3_600;
-pub(super) const HISTORY_KEPT_DAYS: i64 = 90;
-const HISTORY_KEPT_SECS: i64 = HISTORY_KEPT_DAYS * 24 * 3_600;
 
 /// Which snapshot is the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,18 +81,18 @@ pub(super) fn pages_pk(id: Uuid) -> String {
 }
 
 /// The page items of a snapshot. Each says what it is a part of, so that a walk finds a superseded snapshot whole.
-pub(super) fn pages(meta: &SnapshotMeta, pages: Vec<Vec<u8>>, expires_at: i64) -> Vec<Item> {
-    let total = pages.len();
-    let item = |(page, bytes): (usize, Vec<u8>)| {
+pub(super) fn pages(meta: &SnapshotMeta, pages: &EncodedPages, expires_at: i64) -> Vec<Item> {
+    let total = pages.count();
+    let item = |(page, bytes): (usize, &Vec<u8>)| {
         let mut item = page_key(meta.id, page);
-        item.insert("quotes".into(), AttributeValue::B(Blob::new(bytes)));
+        item.insert("quotes".into(), AttributeValue::B(Blob::new(bytes.clone())));
         item.insert("taken_at".into(), number(meta.taken_at.as_millisecond()));
         item.insert("pages".into(), number(total));
         item.insert("count".into(), number(meta.count));
         item.insert("expires_at".into(), number(expires_at));
         item
     };
-    pages.into_iter().enumerate().map(item).collect()
+    pages.bytes().iter().enumerate().map(item).collect()
 }
 
 /// One page as it was read.
@@ -126,84 +125,9 @@ pub(super) fn expired(item: &Item, now: Timestamp) -> Result<bool, StoreError> {
     Ok(optional_integer(item, "expires_at")?.is_some_and(|at| at <= now.as_second()))
 }
 
-pub(super) fn history_pk(symbol: &Symbol, day: Date) -> String {
-    format!("HISTORY#{symbol}#{day}")
-}
-
-/// Sorts as the times do.
-pub(super) fn history_sk(at: Timestamp) -> String {
-    format!("{at:.3}")
-}
-
-/// One line of a symbol's price history. Writing it twice is the same line. `taken_at` is the snapshot that it was
-/// first seen in.
-pub(super) fn history(quote: &Quote, taken_at: Timestamp) -> Item {
-    let at = quote.last_updated;
-    let mut item = key(history_pk(&quote.symbol, day_of(at)), history_sk(at));
-    item.insert("price".into(), string(quote.price.to_string()));
-    item.insert("change".into(), string(&quote.change));
-    item.insert(
-        "expires_at".into(),
-        number(at.as_second().saturating_add(HISTORY_KEPT_SECS)),
-    );
-    if quote.mover {
-        item.insert(MOVER_PK.into(), string(MOVERS));
-        item.insert(
-            MOVER_SK.into(),
-            string(format!("{}{}", movers_of(taken_at), quote.symbol)),
-        );
-        // What a reader of the index needs beside the line, to list the stock.
-        item.insert("name".into(), string(&quote.name));
-        item.insert("sector".into(), string(&quote.sector));
-    }
-    item
-}
-
-pub(super) fn history_point(item: &Item) -> Result<HistoryPoint, StoreError> {
-    let corrupt = |what: &str| StoreError::corrupt(format!("a line of history with a bad {what}"));
-    Ok(HistoryPoint {
-        at: text(item, "sk")
-            .and_then(|at| at.parse().ok())
-            .ok_or_else(|| corrupt("time"))?,
-        price: text(item, "price")
-            .and_then(|price| Price::parse(price).ok())
-            .ok_or_else(|| corrupt("price"))?,
-        change: text(item, "change").ok_or_else(|| corrupt("change"))?.to_owned(),
-    })
-}
-
 /// What the sort keys of a snapshot's movers begin with.
 pub(super) fn movers_of(taken_at: Timestamp) -> String {
     format!("{:013}#", taken_at.as_millisecond())
-}
-
-/// The quote of a mover, as it was in the snapshot in which it moved.
-pub(super) fn mover(item: &Item) -> Result<Quote, StoreError> {
-    let corrupt = |what: &str| StoreError::corrupt(format!("a mover with a bad {what}"));
-    let (taken_at, symbol) = text(item, MOVER_SK)
-        .and_then(|sk| sk.split_once('#'))
-        .ok_or_else(|| corrupt("key"))?;
-    let as_of = taken_at
-        .parse()
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok());
-    let HistoryPoint { at, price, change } = history_point(item)?;
-    Ok(Quote {
-        symbol: Symbol::parse(symbol).map_err(|_| corrupt("symbol"))?,
-        name: text(item, "name").ok_or_else(|| corrupt("name"))?.to_owned(),
-        sector: text(item, "sector").ok_or_else(|| corrupt("sector"))?.to_owned(),
-        price,
-        change,
-        last_updated: at,
-        as_of: as_of.ok_or_else(|| corrupt("key"))?,
-        mover: true,
-        listed: true,
-    })
-}
-
-/// The day in UTC, as history is kept by days.
-pub(super) fn day_of(at: Timestamp) -> Date {
-    at.to_zoned(TimeZone::UTC).date()
 }
 
 pub(super) fn pointer(item: &Item) -> Result<Pointer, StoreError> {

@@ -7,6 +7,7 @@
 //!   any outage of the vendor; superseded and abandoned ones go after two days, long after walks over them.
 
 mod batch;
+mod block;
 mod error;
 mod history;
 mod items;
@@ -35,6 +36,7 @@ pub use error::StoreError;
 pub use history::{HistoryPage, HistoryPoint, HistoryRange};
 pub use items::Pointer;
 pub use lease::{Contender, Fence, Lease};
+pub use pages::EncodedPages;
 pub use publish::Published;
 pub use table::TableState;
 

@@ -3,6 +3,7 @@
 //! Prices compress to about a seventh, which is what write units, answers and memory of both cost.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{Read, Write};
 
 use flate2::Compression;
@@ -44,11 +45,36 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// Encodes a snapshot, in order. Gives way to other tasks between pages, each of which takes some milliseconds.
-///
-/// # Errors
-/// `Oversize` when a single quote does not fit a page; the vendor client cuts texts far below that.
-pub(crate) async fn encode(snapshot: &Snapshot) -> Result<Vec<Vec<u8>>, StoreError> {
+/// The pages of one snapshot as they are stored: made once, for DynamoDB and for Redis.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EncodedPages(Vec<Vec<u8>>);
+
+impl EncodedPages {
+    /// Encodes a snapshot, in order. Gives way to other tasks between pages, each of which takes some milliseconds.
+    ///
+    /// # Errors
+    /// `Oversize` when a single quote does not fit a page; the vendor client cuts texts far below that.
+    pub async fn of(snapshot: &Snapshot) -> Result<Self, StoreError> {
+        encode(snapshot).await.map(Self)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn bytes(&self) -> &[Vec<u8>] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EncodedPages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pages", self.count())
+    }
+}
+
+async fn encode(snapshot: &Snapshot) -> Result<Vec<Vec<u8>>, StoreError> {
     let mut pages = Vec::new();
     let mut text = Vec::with_capacity(PAGE_BYTES_MAX);
     let mut one = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! Every step is idempotent, so a publish that broke half-way is simply done again by the next
 //! pass, and what an abandoned one left behind expires. Nothing that is written before the pointer
-//! moves can make anything older: pages belong to their snapshot, and a line of history to its time.
+//! moves can make anything older: pages belong to their snapshot, and a block of history to its snapshot and its hour.
 
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use fuse_domain::{Quote, Snapshot};
@@ -10,24 +10,24 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::SnapshotStore;
+use super::block;
 use super::error::{StoreError, sort};
 use super::items::{self, PAGES_KEPT_SECS, Pointer};
 use super::lease::Fence;
-use super::pages;
+use super::pages::EncodedPages;
 
 /// A pointer that lies further ahead than this came from a clock that is wrong, and does not stand in the way of a
 /// right one.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_secs(60);
 
-/// Lines of history that are made at once: as items they are several times as large as the quotes that they come from.
-const LINES_AT_ONCE: usize = 1_000;
-
 /// What a publish did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
     /// The pointer names this snapshot now.
     Flipped {
-        pages: usize,
+        /// Those that were written, for whoever else keeps them.
+        pages: EncodedPages,
+        /// Price changes.
         history_written: usize,
         /// Write units that pages and history took by our own reckoning, as the pacing counts them.
         write_units: u64,
@@ -64,12 +64,12 @@ impl SnapshotStore {
         fence: Fence,
     ) -> Result<Published, StoreError> {
         let now = Timestamp::now();
-        let pages = pages::encode(snapshot).await?;
+        let pages = EncodedPages::of(snapshot).await?;
         let pointer = Pointer {
             id: snapshot.meta.id,
             taken_at: snapshot.meta.taken_at,
             tick_at: snapshot.meta.tick_at,
-            pages: pages.len(),
+            pages: pages.count(),
             count: snapshot.meta.count,
             fence,
         };
@@ -81,22 +81,16 @@ impl SnapshotStore {
         }
         let kept_until = now.as_second().saturating_add(PAGES_KEPT_SECS);
         let mut write_units = self
-            .write_all(items::pages(&snapshot.meta, pages, kept_until))
+            .write_all(items::pages(&snapshot.meta, &pages, kept_until))
             .await?;
         let repriced: Vec<_> = repriced(snapshot, previous).collect();
         let history_written = repriced.len();
-        for part in repriced.chunks(LINES_AT_ONCE) {
-            let lines = part
-                .iter()
-                .map(|quote| items::history(quote, snapshot.meta.taken_at))
-                .collect();
-            write_units += self.write_all(lines).await?;
-        }
+        write_units += self.write_all(block::blocks(&repriced, &snapshot.meta)).await?;
         if let Some(late) = self.flip(&pointer, kept_until).await? {
             return Ok(late);
         }
         Ok(Published::Flipped {
-            pages: pointer.pages,
+            pages,
             history_written,
             write_units,
         })

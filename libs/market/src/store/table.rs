@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::types::{
     TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
 
+use super::block::MOVERS_OF_BLOCK;
 use super::error::{StoreError, sort};
 use super::items::{MOVER_PK, MOVER_SK, MOVERS_INDEX};
 
@@ -127,7 +128,7 @@ async fn create(client: &Client, table: &str) -> Result<(), StoreError> {
             GlobalSecondaryIndex::builder()
                 .index_name(MOVERS_INDEX)
                 .set_key_schema(Some(keys(MOVER_PK, MOVER_SK)?))
-                .projection(everything())
+                .projection(movers_alone())
                 .build()
                 .map_err(not_built)?,
         )
@@ -144,7 +145,7 @@ async fn add_index(client: &Client, table: &str) -> Result<(), StoreError> {
     let index = CreateGlobalSecondaryIndexAction::builder()
         .index_name(MOVERS_INDEX)
         .set_key_schema(Some(keys(MOVER_PK, MOVER_SK)?))
-        .projection(everything())
+        .projection(movers_alone())
         .build()
         .map_err(not_built)?;
     let added = client
@@ -198,8 +199,12 @@ fn keys(hash: &str, range: &str) -> Result<Vec<KeySchemaElement>, StoreError> {
     ])
 }
 
-fn everything() -> Projection {
-    Projection::builder().projection_type(ProjectionType::All).build()
+/// The prices of a block that did not move much are none of the index's: they would be most of what it costs.
+fn movers_alone() -> Projection {
+    Projection::builder()
+        .projection_type(ProjectionType::Include)
+        .non_key_attributes(MOVERS_OF_BLOCK)
+        .build()
 }
 
 async fn wait_until_active(client: &Client, table: &str) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use fuse_domain::Snapshot;
 use fuse_harness::proxy::{Mode, TcpProxy};
 use fuse_harness::redis::Redis;
 use fuse_harness::wait;
-use fuse_market::{Announcement, Fence, Heard, L1, Pointer, Subscription};
+use fuse_market::{Announcement, EncodedPages, Fence, Heard, L1, Pointer, Subscription};
 use fuse_platform::Metrics;
 use fuse_platform::config::{RedisConfig, Secret};
 use tokio_util::sync::CancellationToken;
@@ -38,12 +38,13 @@ fn start() -> Result<(Redis, L1, Metrics)> {
     Ok((redis, l1, metrics))
 }
 
-/// A snapshot of several pages and its pointer.
-fn large() -> Result<(Pointer, Snapshot)> {
+/// A snapshot of several pages, its pointer and the pages.
+async fn large() -> Result<(Pointer, Snapshot, EncodedPages)> {
     let mut snapshot = snapshot(2_000, "1.25", 10, 180)?;
     snapshot.quotes[3].mover = true;
     snapshot.quotes[4].listed = false;
-    Ok((pointer_of(&snapshot, 3), snapshot))
+    let pages = EncodedPages::of(&snapshot).await?;
+    Ok((pointer_of(&snapshot, pages.count()), snapshot, pages))
 }
 
 fn pointer_of(snapshot: &Snapshot, pages: usize) -> Pointer {
@@ -96,11 +97,11 @@ async fn until_live(subscription: &Subscription, live: bool) -> Result<()> {
 #[tokio::test]
 async fn what_is_put_is_read_back_whole_for_an_hour() -> Result<()> {
     let (redis, l1, metrics) = start()?;
-    let (pointer, snapshot) = large()?;
+    let (pointer, snapshot, pages) = large().await?;
     assert_eq!(l1.current().await, None);
     assert_eq!(l1.load(&pointer).await, None);
     assert_eq!(l1.load_id(pointer.id).await, None);
-    l1.put(&pointer, &snapshot).await;
+    l1.put(&pointer, &pages).await;
     assert_eq!(l1.current().await, Some(pointer));
     assert_eq!(l1.load(&pointer).await.as_ref(), Some(&snapshot));
     assert_eq!(l1.load_id(pointer.id).await, Some(snapshot));
@@ -121,7 +122,7 @@ async fn what_is_put_is_read_back_whole_for_an_hour() -> Result<()> {
 #[tokio::test]
 async fn what_is_not_whole_or_not_ours_is_not_there() -> Result<()> {
     let (redis, l1, metrics) = start()?;
-    let (pointer, snapshot) = large()?;
+    let (pointer, _, pages) = large().await?;
     let key = format!("{SNAPSHOT}:{}", pointer.id);
     let spoil: [&[&str]; 7] = [
         &["FLUSHALL"],
@@ -134,7 +135,7 @@ async fn what_is_not_whole_or_not_ours_is_not_there() -> Result<()> {
     ];
     for command in spoil {
         redis.command(&["FLUSHALL"])?;
-        l1.put(&pointer, &snapshot).await;
+        l1.put(&pointer, &pages).await;
         assert!(l1.load_id(pointer.id).await.is_some(), "before {command:?}");
         redis.command(command)?;
         let (by_id, current) = (l1.load_id(pointer.id).await, l1.current().await);
@@ -165,9 +166,9 @@ async fn a_hanging_redis_costs_a_moment_and_nothing_else() -> Result<()> {
         ..config(proxy.address())
     };
     let l1 = l1_of(&tight, &metrics)?;
-    let (pointer, snapshot) = large()?;
+    let (pointer, _, pages) = large().await?;
     wait::until_async("a first put", SOON, || async {
-        l1.put(&pointer, &snapshot).await;
+        l1.put(&pointer, &pages).await;
         l1.load(&pointer).await.map(drop)
     })
     .await?;
@@ -183,7 +184,7 @@ async fn a_hanging_redis_costs_a_moment_and_nothing_else() -> Result<()> {
                 started.elapsed()
             );
         }
-        l1.put(&pointer, &snapshot).await;
+        l1.put(&pointer, &pages).await;
         l1.announce(&pointer, &[]).await;
         assert_eq!(l1.current().await, None);
         assert!(!is_up(&metrics), "{mode:?}");
@@ -211,7 +212,7 @@ async fn an_announcement_is_heard_by_name() -> Result<()> {
         "read the pointer first"
     );
     assert_eq!(heard(&mut second).await?, Heard::Reconnected);
-    let (pointer, _) = large()?;
+    let (pointer, ..) = large().await?;
     let movers = vec![symbol(3), symbol(70)];
     l1.announce(&pointer, &movers).await;
     for subscription in [&mut first, &mut second] {
@@ -235,7 +236,7 @@ async fn a_killed_redis_is_heard_again_when_it_is_back() -> Result<()> {
     let (mut redis, l1, metrics) = start()?;
     let stop = CancellationToken::new();
     let mut subscription = l1.subscribe(stop.clone());
-    let (pointer, _) = large()?;
+    let (pointer, ..) = large().await?;
     for _ in 0..2 {
         until_live(&subscription, true).await?;
         l1.announce(&pointer, &[]).await;
@@ -267,7 +268,7 @@ async fn deafness_is_noticed_and_mended() -> Result<()> {
     let mut subscription = deaf.subscribe(CancellationToken::new());
     assert_eq!(heard(&mut subscription).await?, Heard::Reconnected);
     proxy.set(Mode::Hang)?;
-    let (pointer, _) = large()?;
+    let (pointer, ..) = large().await?;
     speaker.announce(&pointer, &[]).await;
     until_live(&subscription, false).await?;
     wait::until_async("the gauge", SOON, || async {
@@ -293,7 +294,7 @@ async fn whoever_does_not_read_is_told_to_look() -> Result<()> {
     let (_redis, l1, _) = start()?;
     let mut subscription = l1.subscribe(CancellationToken::new());
     assert_eq!(heard(&mut subscription).await?, Heard::Reconnected);
-    let (pointer, _) = large()?;
+    let (pointer, ..) = large().await?;
     for _ in 0..200 {
         l1.announce(&pointer, &[]).await;
     }

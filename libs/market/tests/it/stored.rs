@@ -73,17 +73,18 @@ impl Stored {
 
     /// Every item of the table by its key.
     pub fn items(&self) -> Result<BTreeMap<(String, String), Value>> {
-        let scanned = self.dynamodb.call("Scan", &json!({"TableName": TABLE}))?;
-        assert!(
-            scanned["LastEvaluatedKey"].is_null(),
-            "the tests' tables fit one answer"
-        );
         let text = |item: &Value, name: &str| item[name]["S"].as_str().unwrap_or_default().to_owned();
-        let all = scanned["Items"].as_array().cloned().unwrap_or_default();
-        Ok(all
-            .into_iter()
-            .map(|item| ((text(&item, "pk"), text(&item, "sk")), item))
-            .collect())
+        let (mut items, mut scan) = (BTreeMap::new(), json!({"TableName": TABLE}));
+        loop {
+            let scanned = self.dynamodb.call("Scan", &scan)?;
+            for item in scanned["Items"].as_array().cloned().unwrap_or_default() {
+                items.insert((text(&item, "pk"), text(&item, "sk")), item);
+            }
+            match scanned.get("LastEvaluatedKey") {
+                Some(key) if !key.is_null() => scan["ExclusiveStartKey"] = key.clone(),
+                _ => return Ok(items),
+            }
+        }
     }
 
     /// How many keys begin like this.
@@ -93,6 +94,16 @@ impl Stored {
             .keys()
             .filter(|(key, _)| key.starts_with(pk))
             .count())
+    }
+
+    /// Lines of price changes that begin so, over all blocks: `"S00003 "` are those of a symbol, `""` are all.
+    pub fn lines(&self, start: &str) -> Result<usize> {
+        let start = format!(";{start}");
+        let of = |item: &Value| {
+            let points = item["points"]["S"].as_str();
+            points.map_or(0, |points| points.matches(&start).count())
+        };
+        Ok(self.items()?.values().map(of).sum())
     }
 
     /// Overwrites one number of an item.
@@ -169,7 +180,7 @@ pub fn flipped(published: Published) -> (usize, usize) {
             pages,
             history_written,
             ..
-        } => (pages, history_written),
+        } => (pages.count(), history_written),
         other => panic!("not flipped: {other:?}"),
     }
 }

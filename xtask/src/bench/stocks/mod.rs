@@ -1,7 +1,8 @@
 //! `cargo xtask bench stocks`: what a client of GET /v1/stocks gets, beside servers that do nothing but answer, during a
-//! vendor outage, and when everything is cold.
+//! vendor outage, without Redis, and when everything is cold.
 
 mod outage;
+mod redis;
 mod sample;
 mod size;
 mod stampede;
@@ -20,8 +21,10 @@ pub enum Part {
     Throughput,
     /// A page out of 10,000 symbols beside the same out of 150.
     Size,
-    /// Healthy beside a full outage of the vendor.
+    /// Healthy beside a full outage of the vendor, and buys in the outage.
     Outage,
+    /// With Redis beside Redis gone, or hung.
+    Redis,
     /// Three cold replicas on an empty table, 1,000 GETs at once.
     Stampede,
 }
@@ -37,6 +40,7 @@ pub fn measure(only: Option<Part>, quick: bool) -> Result<Vec<Figure>> {
             Part::Throughput => throughput::measure(quick)?,
             Part::Size => size::measure(quick)?,
             Part::Outage => outage::measure(quick)?,
+            Part::Redis => redis::measure(quick)?,
             Part::Stampede => stampede::measure(quick)?,
         });
     }

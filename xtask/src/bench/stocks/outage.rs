@@ -1,21 +1,23 @@
 //! The same paced load while the vendor is well and while it is away altogether, in turns. An outage lasts until what is
-//! served is stale, so that every part of it is in the measured time: failing passes, open breakers, stale marks.
+//! served is stale, so that every part of it is in the measured time: failing passes, open breakers, stale marks. In
+//! each outage buys are tried as well.
+
+mod buys;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use fuse_harness::load::{self, Inspect, Outcome, Pace, Plan, Target, Until};
+use fuse_harness::load::{Inspect, Outcome, Target};
 use vendor_simulator::{Action, Operation, Rule, SimulatorConfig};
 
+use super::sample::paced;
 use crate::bench::figure::{Figure, Goal};
 use crate::bench::world::{READY_DEADLINE, World, empty_log, wait_for_json};
+use buys::Buys;
 
 const PATH: &str = "/v1/stocks";
 const SYMBOLS: usize = 500;
-const CONNECTIONS: usize = 32;
-/// Far below what one replica can do, so that the latency is that of the service and not that of a queue.
-const PER_SECOND: f64 = 2_000.0;
 /// A pass a second, stale after a few: minutes of the vendor's real rhythm in seconds.
 const ENVS: [(&str, &str); 2] = [
     ("FUSE_REFRESH__INTERVAL_SECS", "1"),
@@ -42,8 +44,10 @@ impl Away {
         match self {
             Self::Refuses => world.vendor.away(),
             Self::NeverAnswers => {
-                let rule = Rule::on(Operation::List, Action::NeverAnswer { executed: false });
-                world.vendor.add_rule(rule).map_err(|error| anyhow!("{error}"))?;
+                for operation in [Operation::List, Operation::Buy] {
+                    let rule = Rule::on(operation, Action::NeverAnswer { executed: false });
+                    world.vendor.add_rule(rule).map_err(|error| anyhow!("{error}"))?;
+                }
             }
         }
         Ok(())
@@ -64,6 +68,7 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
     let mut p50 = Figure::new("GET in an outage beside healthy: p50", "ms", None);
     let goal = Some(Goal::RatioAtMost(GOAL_RATIO));
     let mut p99 = Figure::new("GET in an outage beside healthy: p99", "ms", goal);
+    let mut buys = Buys::new();
     for round in 0..rounds {
         // A new one each round: after several outages in a row a refresher rightly waits longer and longer.
         let refresher = world.launch_ready("cache-refresher", &ENVS)?;
@@ -83,6 +88,7 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
         away.begin(&world)?;
         wait_until_stale_is(true)?;
         let outage = run(&target, each, true)?;
+        buys.round(&world, &key, away.name())?;
         world.vendor.clear_rules();
         refresher.stop()?;
         empty_log(&api)?;
@@ -100,7 +106,9 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
         p50.pair(outage.percentile_ms(0.50), healthy.percentile_ms(0.50));
         p99.pair(outage.percentile_ms(0.99), healthy.percentile_ms(0.99));
     }
-    Ok(vec![p50, p99])
+    let mut figures = vec![p50, p99];
+    figures.extend(buys.into_list());
+    Ok(figures)
 }
 
 /// Every answer must be 2xx and marked as it should be, or the run ends.
@@ -118,15 +126,7 @@ fn run(target: &Target, secs: u64, stale: bool) -> Result<Outcome> {
             .then_some(())
             .ok_or_else(|| format!("not marked as it should be: {}", String::from_utf8_lossy(tail)))
     });
-    let outcome = load::run(
-        std::slice::from_ref(target),
-        &Plan {
-            connections: CONNECTIONS,
-            pace: Pace::PerSecond(PER_SECOND),
-            until: Until::Elapsed(Duration::from_secs(secs)),
-            inspect: Some(inspect),
-        },
-    )?;
+    let outcome = paced(target, Duration::from_secs(secs), Some(inspect))?;
     outcome.all_good()?;
     Ok(outcome)
 }

@@ -8,7 +8,7 @@ use fuse_harness::redis::Redis;
 use fuse_harness::services::Service;
 use vendor_simulator::{Action, Latency, Operation, Rule, SimulatorConfig};
 
-use crate::bench::figure::{Figure, Goal};
+use crate::bench::figure::{Figure, Goal, count};
 use crate::bench::table;
 use crate::bench::world::World;
 
@@ -158,9 +158,4 @@ fn stampede(world: &World, key: &str, redis_url: Option<&str>) -> Result<Sample>
         replica.stop()?;
     }
     Ok(sample)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn count(number: u64) -> f64 {
-    number as f64
 }
