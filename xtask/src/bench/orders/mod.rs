@@ -81,6 +81,7 @@ impl Sample {
 
 /// All parts, or one.
 pub fn measure(only: Option<Part>, quick: bool) -> Result<Vec<Figure>> {
+    warn_if_busy();
     let mut figures = Vec::new();
     for part in Part::value_variants() {
         if only.is_some_and(|only| only != *part) {
@@ -95,6 +96,16 @@ pub fn measure(only: Option<Part>, quick: bool) -> Result<Vec<Figure>> {
         });
     }
     Ok(figures)
+}
+
+/// Ours has a few threads and ten connections, pgbench 64: where others want the cores too, the kernel shares them by number
+/// of processes, and the ratio says more about that than about ours.
+fn warn_if_busy() {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let minute = load.split(' ').next().and_then(|load| load.parse::<f64>().ok());
+    if let Some(minute) = minute.filter(|minute| *minute > 1.0) {
+        println!("the machine is busy (load {minute}): the ratios to pgbench will be too low");
+    }
 }
 
 /// The id that stands for a number: its digits.
