@@ -192,10 +192,14 @@ begin
     ), locked as (
         select a.*, a.fill_price::numeric as price, a.fill_quantity::numeric as quantity, o.status as status_before
         from asked a join orders o on o.user_id = a.user_id and o.order_id = a.order_id
-        where (o.status = 'submitted' and not a.is_resolution)
-           or (o.status = 'unknown' and a.status in ('filled', 'failed'))
         order by a.user_id, a.order_id
         for no key update of o
+    ), able as (
+        -- A step of its own: with the state among its conditions the step before might look its orders up in the small
+        -- index of open ones, where every order leaves a dead entry behind until the next vacuum.
+        select * from locked l
+        where (l.status_before = 'submitted' and not l.is_resolution)
+           or (l.status_before = 'unknown' and l.status in ('filled', 'failed'))
     ), settled as (
         update orders o set status = l.status, reason = l.reason, fill_price = l.price, fill_quantity = l.quantity,
             fill_total = l.price * l.quantity,
@@ -203,7 +207,7 @@ begin
             answer_status = coalesce(o.answer_status, l.answer_status),
             answer_body = coalesce(o.answer_body, l.answer_body),
             updated_at = greatest(o.updated_at, l.at)
-        from locked l
+        from able l
         where o.user_id = l.user_id and o.order_id = l.order_id
         returning o.user_id, o.order_id, o.portfolio_id, o.symbol, o.status, o.reason, o.fill_price, o.fill_quantity,
             o.fill_total, l.at, l.status_before, l.actor, l.note, l.place
