@@ -45,7 +45,10 @@ fn an_amount_of_a_client_is_plain_and_positive() {
     assert_eq!(parse("0"), Err(AmountError::NotPositive));
     assert_eq!(parse("-1"), Err(AmountError::NotPositive));
     assert_eq!(parse("1e3"), Err(AmountError::NotANumber));
-    assert_eq!(parse("0.0000000001"), Err(AmountError::TooManyDecimals { max: 9 }));
+    assert_eq!(
+        parse("0.0000000001"),
+        Err(AmountError::TooManyDecimals { max: 9 })
+    );
     assert_eq!(parse("10000000000000000000"), Err(AmountError::TooLarge));
 }
 
