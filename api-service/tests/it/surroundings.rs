@@ -140,7 +140,7 @@ async fn configured_pages_may_call() -> Result<()> {
         .header("access-control-request-method", "POST")
         .header(
             "access-control-request-headers",
-            "x-api-key,idempotency-key,content-type",
+            "x-api-key,idempotency-key,if-match,content-type",
         )
         .gives(200)
         .await?;
