@@ -39,7 +39,7 @@ const HISTORY: &str = "
         o.fill_total::text as fill_total, e.at, e.from_status = 'unknown' as is_resolution
     from orders o
         join order_events e on e.user_id = o.user_id and e.order_id = o.order_id and e.status = 'filled'
-    where o.user_id = $1 and o.portfolio_id = $2 and o.status = 'filled' and ($3::uuid is null or o.order_id < $3)
+    where o.user_id = $1 and o.portfolio_id = $2 and o.status = 'filled' and o.order_id < $3
     order by o.order_id desc limit $4";
 
 impl Ledger {
@@ -57,7 +57,8 @@ impl Ledger {
         let query = sqlx::query(HISTORY)
             .bind(user_id)
             .bind(portfolio_id)
-            .bind(after)
+            // A bound for the first page too: the index is entered at the page, whichever plan is kept.
+            .bind(after.unwrap_or(Uuid::max()))
             // One more than asked for tells whether a page follows.
             .bind(i64::from(limit) + 1);
         let rows = self.read("portfolio_history", query).await?;
