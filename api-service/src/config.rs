@@ -14,6 +14,7 @@ use secrecy::ExposeSecret as _;
 use crate::auth::{BOOTSTRAP_KEY_MIN_CHARS, KeyRingSettings};
 use crate::http::Limits;
 use crate::market_data::Freshness;
+use crate::orders::OrderSettings;
 use crate::state::ReportSchedule;
 
 /// Half of SHA-256 at least.
@@ -50,6 +51,8 @@ pub struct ServeConfig {
     pub submitted_max: Duration,
     /// Pause between two checks of the whole ledger; zero: none.
     pub verify_every: Duration,
+    /// How orders are taken.
+    pub orders: OrderSettings,
     /// How old is too old.
     pub freshness: Freshness,
     /// How often the pointer of the snapshot is looked at.
@@ -100,6 +103,7 @@ impl ServeConfig {
                 0..=86_400,
                 "Seconds between two checks of the whole ledger by one of the replicas; 0: none",
             ),
+            orders: orders(reader),
             freshness: Freshness {
                 stale_after_secs: reader.number(
                     "stocks.stale_after_secs",
@@ -213,6 +217,23 @@ fn policy(reader: &mut Reader) -> OrderPolicy {
             "Largest price times quantity of an order",
             Amount::parse,
         ),
+    }
+}
+
+fn orders(reader: &mut Reader) -> OrderSettings {
+    let max_per_day = reader.number(
+        "orders.max_per_day_per_key",
+        0,
+        0..=i32::MAX.unsigned_abs().into(),
+        "Orders in a day (UTC) of a key without such a limit of its own, those that were rejected not counted; 0: any number",
+    );
+    OrderSettings {
+        require_idempotency_key: reader.value(
+            "orders.require_idempotency_key",
+            "true",
+            "Whether an order without Idempotency-Key is refused; otherwise a key is made for it, and a repeat buys again",
+        ),
+        max_per_day_per_key: u32::try_from(max_per_day).ok().filter(|max| *max > 0),
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub http_unlogged: IntCounter,
     auth_failures: IntCounterVec,
     orders: IntCounterVec,
+    /// Orders that were rejected because their portfolio had moved on.
+    pub order_conflicts: IntCounter,
     order_duration: HistogramVec,
     /// Outcomes that wait for the database to come back.
     pub settlements_waiting: IntGauge,
@@ -84,6 +86,10 @@ impl Metrics {
                 "Orders that entered a state, by reason",
                 &["state", "reason"],
                 &[&["submitted", "none"], &["filled", "none"]],
+            ),
+            order_conflicts: make.counter(
+                "order_conflicts_total",
+                "Orders rejected because their portfolio was not at the version that the client expected (If-Match)",
             ),
             order_duration: make.histogram_vec(
                 "order_duration_seconds",

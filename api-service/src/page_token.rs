@@ -33,6 +33,8 @@ pub enum List {
     Keys,
     /// `/v1/stocks/{symbol}/prices`
     Prices,
+    /// `/v1/portfolios/{id}/history`
+    History,
 }
 
 /// What a walk selects; everything but the page size.

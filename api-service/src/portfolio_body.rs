@@ -4,13 +4,14 @@ use fuse_domain::{
     Amount, AmountError, Price, Quantity, SignedAmount, Snapshot, average_price, decimal_text,
     profit_loss_percent,
 };
-use fuse_ledger::{Holding, Portfolio};
+use fuse_ledger::{Holding, Pending, PendingOrder, Portfolio};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::market_data::SnapshotInfo;
+use crate::problem::{ApiError, Code};
 
 /// A portfolio without its holdings.
 #[derive(Debug, Serialize, ToSchema)]
@@ -38,6 +39,8 @@ pub struct PortfolioBody {
     /// By symbol.
     pub holdings: Vec<HoldingBody>,
     pub totals: TotalsBody,
+    /// Orders that are not settled.
+    pub pending: PendingBody,
     /// What the values come from; null while no prices are known.
     pub snapshot: Option<SnapshotInfo>,
 }
@@ -80,6 +83,61 @@ pub struct TotalsBody {
     pub profit_loss: Option<String>,
 }
 
+/// Orders into a portfolio that may still be filled, or may have been without being known. None of them is in the holdings.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Pending)]
+pub struct PendingBody {
+    /// How many are at the vendor now.
+    pub submitted: i64,
+    /// How many may have been bought or not.
+    pub unknown: i64,
+    /// The newest of both, at most 100; `GET /v1/orders` lists all.
+    pub items: Vec<PendingOrderBody>,
+}
+
+/// An order that is not settled.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = PendingOrder)]
+pub struct PendingOrderBody {
+    pub id: Uuid,
+    #[schema(example = "AAPL")]
+    pub symbol: String,
+    #[schema(example = "4.5")]
+    pub quantity: String,
+    #[schema(example = "150.25")]
+    pub limit_price: String,
+    /// `submitted` or `unknown`.
+    #[schema(example = "unknown")]
+    pub status: &'static str,
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+}
+
+impl From<&Pending> for PendingBody {
+    fn from(pending: &Pending) -> Self {
+        Self {
+            submitted: pending.submitted,
+            unknown: pending.unknown,
+            items: pending.orders.iter().map(PendingOrderBody::from).collect(),
+        }
+    }
+}
+
+impl From<&PendingOrder> for PendingOrderBody {
+    fn from(order: &PendingOrder) -> Self {
+        Self {
+            id: order.id,
+            symbol: order.symbol.as_str().to_owned(),
+            quantity: order.quantity.to_string(),
+            limit_price: order.limit_price.to_string(),
+            status: order.status.as_str(),
+            created_at: order.created_at,
+        }
+    }
+}
+
 impl From<&Portfolio> for PortfolioSummary {
     fn from(portfolio: &Portfolio) -> Self {
         Self {
@@ -91,6 +149,15 @@ impl From<&Portfolio> for PortfolioSummary {
             updated_at: portfolio.updated_at,
         }
     }
+}
+
+/// The 404 of a portfolio that is not there or not the caller's.
+#[must_use]
+pub fn not_found() -> ApiError {
+    ApiError::new(
+        Code::PortfolioNotFound,
+        "There is no such portfolio, or it belongs to another user.",
+    )
 }
 
 /// A holding and, where its price is known, what it is worth.

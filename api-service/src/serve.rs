@@ -111,6 +111,7 @@ fn state(
     Ok(AppState::new(Parts {
         desk,
         auditor: Auditor::new(patient, context.shutdown.clone()),
+        orders: config.orders,
         shelves: Shelves::new(market.clone(), tokens.clone(), Arc::clone(&metrics)),
         market,
         vendor,

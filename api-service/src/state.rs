@@ -15,7 +15,7 @@ use crate::auth::KeyRing;
 use crate::http::Limits;
 use crate::market_data::Freshness;
 use crate::metrics::Metrics;
-use crate::orders::OrderDesk;
+use crate::orders::{OrderDesk, OrderSettings};
 use crate::page_token::PageTokens;
 use crate::shelf::Shelves;
 
@@ -37,6 +37,8 @@ pub struct Parts {
     pub desk: OrderDesk,
     /// Checks the ledger.
     pub auditor: Auditor,
+    /// How orders are taken.
+    pub orders: OrderSettings,
     /// Bounds who reads price histories at once.
     pub history_readers: Semaphore,
     /// Finds callers.

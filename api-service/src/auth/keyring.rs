@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fuse_ledger::{KeyRefused, KeyTextError, Ledger, Owner, PresentedKey, Scope};
+use fuse_ledger::{KeyLimits, KeyRefused, KeyTextError, Ledger, Owner, PresentedKey, Scope};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -157,6 +157,8 @@ async fn said(mut outcome: Outcome) -> Result<Option<Record>, Failed> {
 fn bootstrap_caller() -> Caller {
     Caller {
         label: "bootstrap".into(),
+        key_id: None,
+        limits: KeyLimits::default(),
         owner: Owner::Service,
         scopes: Scope::ALL.into(),
     }

@@ -10,7 +10,7 @@ mod records;
 
 use std::sync::Arc;
 
-use fuse_ledger::{Owner, Scope};
+use fuse_ledger::{KeyLimits, Owner, Scope};
 use uuid::Uuid;
 
 pub use bootstrap_key::{BOOTSTRAP_KEY_MIN_CHARS, BootstrapKey};
@@ -24,8 +24,12 @@ use crate::problem::{ApiError, Code};
 pub struct Caller {
     /// What the log calls it: the key's id, or `bootstrap`.
     pub label: Arc<str>,
+    /// Of the key in the database; `None`: the bootstrap key.
+    pub key_id: Option<Uuid>,
     /// Whom it acts for.
     pub owner: Owner,
+    /// What it may order.
+    pub limits: KeyLimits,
     scopes: Arc<[Scope]>,
 }
 

@@ -206,7 +206,9 @@ fn record(key: ApiKey, confirmed: Instant) -> Record {
         confirmed,
         caller: Caller {
             label: key.id.to_string().into(),
+            key_id: Some(key.id),
             owner: key.owner,
+            limits: key.limits,
             scopes: key.scopes.iter().copied().collect(),
         },
         key: Arc::new(key),
@@ -215,7 +217,7 @@ fn record(key: ApiKey, confirmed: Instant) -> Record {
 
 #[cfg(test)]
 mod tests {
-    use fuse_ledger::{Owner, Scope};
+    use fuse_ledger::{KeyLimits, Owner, Scope};
     use jiff::Timestamp;
 
     use super::*;
@@ -237,6 +239,7 @@ mod tests {
             name: "test".into(),
             owner: Owner::Service,
             scopes: [Scope::Read].into(),
+            limits: KeyLimits::default(),
             created_at: Timestamp::UNIX_EPOCH,
             expires_at: None,
             revoked_at: None,

@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Subcommand, ValueEnum};
-use fuse_domain::ChainHead;
+use fuse_domain::{Amount, ChainHead};
 use fuse_ledger::Scope;
 use jiff::Span;
 use uuid::Uuid;
@@ -54,6 +54,12 @@ pub enum KeysCommand {
         /// When it ends, such as 30d or 12h; absent: never
         #[arg(long)]
         expires_in: Option<Span>,
+        /// Largest price times quantity of one order, such as 50000; absent: only the limit for every key
+        #[arg(long, value_parser = Amount::parse_client)]
+        max_notional: Option<Amount>,
+        /// Orders in a day (UTC), those that were rejected not counted; absent: the limit for keys without one
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=2_147_483_647))]
+        max_orders_per_day: Option<u32>,
     },
     /// Print the records of all keys as JSON, one a line
     List,

@@ -1,6 +1,6 @@
 //! `api-service keys`: keys from the command line, for whoever can reach the database.
 
-use fuse_ledger::{ApiKey, Ledger, NewKey, Owner};
+use fuse_ledger::{ApiKey, KeyLimits, Ledger, NewKey, Owner};
 use fuse_platform::config::{DatabaseConfig, Reader};
 use fuse_platform::{BoxError, Context};
 use jiff::tz::TimeZone;
@@ -38,6 +38,8 @@ pub async fn keys(context: Context, config: KeysConfig, command: &KeysCommand) -
             user,
             scopes,
             expires_in,
+            max_notional,
+            max_orders_per_day,
         } => {
             let is_beyond_a_user = |scope: &ScopeArg| matches!(scope, ScopeArg::Report | ScopeArg::Admin);
             if user.is_some() && scopes.iter().any(is_beyond_a_user) {
@@ -51,6 +53,10 @@ pub async fn keys(context: Context, config: KeysConfig, command: &KeysCommand) -
                 name: name.clone(),
                 owner,
                 scopes: scopes.iter().map(|scope| (*scope).into()).collect(),
+                limits: KeyLimits {
+                    max_notional: *max_notional,
+                    max_orders_per_day: *max_orders_per_day,
+                },
                 created_at: now,
                 expires_at: expires_in.map(|span| end(now, span)).transpose()?,
             };
@@ -120,5 +126,7 @@ fn record(key: &ApiKey) -> serde_json::Value {
         "createdAt": key.created_at.to_string(),
         "expiresAt": key.expires_at.map(|time| time.to_string()),
         "revokedAt": key.revoked_at.map(|time| time.to_string()),
+        "maxNotional": key.limits.max_notional.map(|max| max.to_string()),
+        "maxOrdersPerDay": key.limits.max_orders_per_day,
     })
 }

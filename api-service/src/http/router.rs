@@ -48,13 +48,18 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(r::stock_get::stock_get))
         .routes(routes!(r::stock_prices::stock_prices))
         .routes(routes!(r::orders_list::orders_list, r::order_place::order_place))
+        .routes(routes!(r::order_preview::order_preview))
         .routes(routes!(r::order_get::order_get))
         .routes(routes!(r::order_resolve::order_resolve))
         .routes(routes!(
             r::portfolios_list::portfolios_list,
             r::portfolios_create::portfolios_create
         ))
-        .routes(routes!(r::portfolio_get::portfolio_get))
+        .routes(routes!(
+            r::portfolio_get::portfolio_get,
+            r::portfolio_delete::portfolio_delete
+        ))
+        .routes(routes!(r::portfolio_history::portfolio_history))
         .routes(routes!(r::report_daily::report_daily))
         .routes(routes!(r::keys_list::keys_list, r::keys_create::keys_create))
         .routes(routes!(r::keys_revoke::keys_revoke))
@@ -100,9 +105,15 @@ fn panicked(_payload: Box<dyn std::any::Any + Send + 'static>) -> Response {
 const PREFLIGHT_KEPT_FOR: Duration = Duration::from_secs(600);
 
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
-    let allowed =
-        ["x-api-key", "idempotency-key", "x-request-id", "if-none-match"].map(HeaderName::from_static);
-    let exposed = ["x-request-id", "idempotency-replayed"].map(HeaderName::from_static);
+    let allowed = [
+        "x-api-key",
+        "idempotency-key",
+        "x-request-id",
+        "if-match",
+        "if-none-match",
+    ]
+    .map(HeaderName::from_static);
+    let exposed = ["x-request-id", "idempotency-key", "idempotency-replayed"].map(HeaderName::from_static);
     CorsLayer::new()
         .max_age(PREFLIGHT_KEPT_FOR)
         .allow_origin(origins.to_vec())

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::problem::{ApiError, Code, FieldCode, FieldError, Place, Problem};
 use crate::state::AppState;
 
-/// Most fields that a body may have; ours have seven at most.
+/// Most fields that a body may have; ours have eight at most.
 const FIELDS_MAX: usize = 64;
 
 /// The bytes of a request with `Content-Type: application/json`, within the configured size and time.
@@ -135,6 +135,11 @@ impl<'a> Fields<'a> {
         self.fields.iter().any(|(known, ..)| known == name)
     }
 
+    /// Whether the field has a value other than null. Counts as reading it.
+    pub fn is_given(&mut self, name: &str) -> bool {
+        self.take(name).is_some()
+    }
+
     /// A string, if there is one.
     pub fn optional_text(&mut self, name: &str) -> Option<String> {
         let raw = self.take(name)?;
@@ -215,11 +220,22 @@ impl<'a> Fields<'a> {
         texts
     }
 
-    /// Refuses a field that exists elsewhere or later, with a reason better than "unknown".
-    pub fn unsupported(&mut self, name: &str, detail: &str) {
-        if self.take(name).is_some() {
-            self.refuse(name, FieldCode::NotSupported, detail);
+    /// A whole number from 1 to `max`, if there is one.
+    pub fn optional_count(&mut self, name: &str, max: u32) -> Option<u32> {
+        let raw = self.take(name)?;
+        let count = serde_json::from_str::<u32>(raw.get()).ok();
+        let count = count.filter(|count| (1..=max).contains(count));
+        if count.is_none() {
+            let is_number = serde_json::from_str::<serde_json::Number>(raw.get()).is_ok();
+            let code = if is_number {
+                FieldCode::OutOfRange
+            } else {
+                FieldCode::WrongType
+            };
+            let detail = format!("This must be a whole number from 1 to {max}, without quotation marks.");
+            self.refuse(name, code, detail);
         }
+        count
     }
 
     /// Refuses every field that was not read; fails when anything was wrong.

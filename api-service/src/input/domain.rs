@@ -1,6 +1,6 @@
-//! Domain values of clients. Prices and quantities: plain decimal text, at most nine decimals, greater than zero, never rounded.
+//! Domain values of clients. Prices, quantities and amounts: plain decimal text, at most nine decimals, greater than zero, never rounded.
 
-use fuse_domain::{AmountError, Price, Quantity, SymbolError};
+use fuse_domain::{Amount, AmountError, Price, Quantity, SymbolError};
 
 use super::Fields;
 use crate::problem::FieldCode;
@@ -17,6 +17,24 @@ pub fn price(fields: &mut Fields<'_>, name: &str) -> Option<Price> {
 pub fn quantity(fields: &mut Fields<'_>, name: &str) -> Option<Quantity> {
     let text = fields.text(name, "a quantity as a decimal string, such as \"1\" or \"4.5\"")?;
     Quantity::parse_client(&text)
+        .map_err(|error| refuse(fields, name, &error))
+        .ok()
+}
+
+/// A required amount of money.
+pub fn notional(fields: &mut Fields<'_>, name: &str) -> Option<Amount> {
+    let text = fields.text(name, "an amount of money as a decimal string, such as \"1000\"")?;
+    amount(fields, name, &text)
+}
+
+/// An amount of money, if there is one.
+pub fn optional_amount(fields: &mut Fields<'_>, name: &str) -> Option<Amount> {
+    let text = fields.optional_text(name)?;
+    amount(fields, name, &text)
+}
+
+fn amount(fields: &mut Fields<'_>, name: &str, text: &str) -> Option<Amount> {
+    Amount::parse_client(text)
         .map_err(|error| refuse(fields, name, &error))
         .ok()
 }

@@ -5,12 +5,14 @@
 
 mod body;
 mod domain;
-mod headers;
+mod idempotency_key;
+mod if_match;
 mod path;
 mod query;
 
 pub use body::{Fields, JsonBody};
-pub use domain::{price, quantity, sentence, symbol_code};
-pub use headers::IdempotencyKeyHeader;
+pub use domain::{notional, optional_amount, price, quantity, sentence, symbol_code};
+pub use idempotency_key::{IdempotencyKeyHeader, NAME as IDEMPOTENCY_KEY};
+pub use if_match::IfMatch;
 pub use path::{PathDate, PathId, PathSymbol};
 pub use query::Params;

@@ -8,9 +8,11 @@ use fuse_domain::{Outcome, Reason, Rejection};
 use fuse_ledger::{Order, StoredAnswer};
 use fuse_market::Buy;
 use http::{HeaderValue, StatusCode, header};
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::OrderBody;
+use super::day::Day;
 use crate::http::{Rendered, RequestContext};
 use crate::problem::{Code, FieldCode, FieldError, MEDIA_TYPE, Place, Problem, RETRY_AFTER_DEFAULT_SECS};
 
@@ -74,8 +76,15 @@ impl Answer {
     /// The answer of the first request, again.
     #[must_use]
     pub fn replay(stored: StoredAnswer) -> Self {
-        let is_unavailable = stored.status == StatusCode::SERVICE_UNAVAILABLE.as_u16();
-        let retry_after_secs = is_unavailable.then_some(RETRY_AFTER_DEFAULT_SECS);
+        let retry_after_secs = match StatusCode::from_u16(stored.status) {
+            Ok(StatusCode::SERVICE_UNAVAILABLE) => Some(RETRY_AFTER_DEFAULT_SECS),
+            // A limit of a day: whichever day the answer is from, tomorrow is another one.
+            Ok(StatusCode::TOO_MANY_REQUESTS) => {
+                let now = Timestamp::now();
+                Some(Day::of(now).secs_left(now))
+            }
+            _ => None,
+        };
         Self {
             stored,
             is_replay: true,
@@ -118,9 +127,9 @@ impl IntoResponse for Answer {
     }
 }
 
-/// Why an order was not sent to the vendor.
+/// Why an order was not sent to the vendor. `is_by_amount`: its quantity was made from an amount of money.
 #[must_use]
-pub fn rejection_problem(rejection: &Rejection) -> Problem {
+pub fn rejection_problem(rejection: &Rejection, is_by_amount: bool) -> Problem {
     let field = |code: Code, pointer: &str, detail: String| {
         let entry = FieldError::new(Place::Body, pointer, FieldCode::Refused, detail.clone());
         Problem::new(code, detail).with_errors(vec![entry])
@@ -142,7 +151,7 @@ pub fn rejection_problem(rejection: &Rejection) -> Problem {
         ),
         Rejection::NotionalTooLarge { max } => field(
             Code::NotionalTooLarge,
-            "/quantity",
+            if is_by_amount { "/notional" } else { "/quantity" },
             format!("Price times quantity must be at most {max}."),
         ),
         Rejection::QuoteStale { age_secs, max_secs } => Problem::new(

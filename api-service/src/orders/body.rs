@@ -1,6 +1,6 @@
 //! An order as clients see it.
 
-use fuse_domain::QuoteUsed;
+use fuse_domain::{Amount, OrderRequest, QuoteUsed, remainder};
 use fuse_ledger::Order;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -27,6 +27,10 @@ pub struct OrderBody {
     pub quantity: String,
     #[schema(example = "150.25")]
     pub limit_price: String,
+    /// The amount of money that the quantity was made from; null when a quantity was ordered.
+    pub notional: Option<String>,
+    /// What of that amount does not buy a further part of a share at the limit price; null when a quantity was ordered.
+    pub remainder: Option<String>,
     /// `rejected` by us, `submitted`, `filled`, `failed` (the vendor refused, or was never reached), or `unknown`: it may have been bought.
     #[schema(example = "filled")]
     pub status: &'static str,
@@ -110,6 +114,10 @@ impl From<&Order> for OrderBody {
             side: order.request.side.as_str(),
             quantity: order.request.quantity.to_string(),
             limit_price: order.request.limit_price.to_string(),
+            notional: order.notional.map(|notional| notional.to_string()),
+            remainder: order
+                .notional
+                .and_then(|notional| left_of(notional, &order.request)),
             status: order.status.as_str(),
             reason: order.reason.map(|reason| reason.as_str()),
             quote: order.quote.as_ref().map(QuoteBody::from),
@@ -127,6 +135,13 @@ impl From<&Order> for OrderBody {
             updated_at: order.updated_at,
         }
     }
+}
+
+/// What is left of an amount of money once an order is filled at its limit price.
+pub fn left_of(notional: Amount, request: &OrderRequest) -> Option<String> {
+    remainder(notional, request.limit_price, request.quantity)
+        .ok()
+        .map(|left| left.to_string())
 }
 
 impl From<&QuoteUsed> for QuoteBody {

@@ -7,22 +7,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fuse_domain::{
-    OrderPolicy, OrderRequest, OrderStatus, Outcome, QuoteLookup, QuoteUsed, Reason, Rejection, judge,
+    OrderPolicy, OrderRequest, OrderStatus, Outcome, QuoteLookup, QuoteUsed, Reason, Rejection, Snapshot,
+    judge,
 };
-use fuse_ledger::{
-    Decision, IdempotencyKey, Ledger, LedgerError, Order, Placed, Settle, Settled, SubmitOrder,
-};
+use fuse_ledger::{IdempotencyKey, Ledger, LedgerError, Order, Placed, Settle, Settled, SubmitOrder};
 use fuse_market::{Buy, Market, VendorClient};
 use fuse_platform::Shutdown;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::answer::{Answer, kept_answer, outcome_answer, rejection_problem};
+use super::answer::{Answer, kept_answer, outcome_answer};
 use super::backlog::{Backlog, log_unstorable};
+use super::limits::KeyRules;
+use super::new_order::NewOrder;
+use super::refusals::Refusals;
+use super::repeated::repeated;
 use crate::http::RequestContext;
 use crate::market_data::age_secs;
 use crate::metrics::Metrics;
-use crate::problem::{ApiError, Code, FieldCode, Place, Problem};
+use crate::problem::{ApiError, Code, Problem};
 
 /// Tries of write 2 while the client waits; it loses against a deadlock or a busy row at most this often.
 const SETTLE_TRIES_MAX: u32 = 3;
@@ -36,18 +39,25 @@ const SETTLE_AGAIN_WITHIN: Duration = Duration::from_secs(1);
 pub struct PlaceOrder {
     /// Its owner.
     pub user_id: Uuid,
-    /// `None`: the owner's default portfolio.
-    pub portfolio_id: Option<Uuid>,
+    /// What is to be bought.
+    pub order: NewOrder,
+    /// Which key places it, and what it may.
+    pub rules: KeyRules,
+    /// The portfolio must be at this version.
+    pub expected_version: Option<i64>,
     /// Makes a repeat a repeat.
     pub key: IdempotencyKey,
     /// Hash of what was asked for, which tells a repeat from another request under the same key.
     pub request_sha256: [u8; 32],
-    /// What is to be bought.
-    pub request: OrderRequest,
-    /// The client's own name for it.
-    pub client_order_id: Option<String>,
     /// For the documents that answer it.
     pub context: RequestContext,
+}
+
+/// What the rules say about an order, and from which prices.
+pub(super) struct Checked {
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(super) quote: Option<QuoteUsed>,
+    pub(super) verdict: Result<(), Rejection>,
 }
 
 /// Takes orders. Cheap to clone.
@@ -87,41 +97,45 @@ impl OrderDesk {
         }
         let id = Uuid::now_v7();
         let at = now();
-        let (quote, verdict) = self.check(&order.request, at);
+        let checked = self.check(&order.order.request, &order.rules, at);
         self.metrics.order_phase("quote", began.elapsed());
-        let rejection = verdict.as_ref().err().map(|rejection| {
-            (
-                rejection.reason(),
-                Answer::problem(rejection_problem(rejection), id, &order.context),
-            )
-        });
+        let refusals = Refusals::render(&order, checked.verdict.as_ref().err(), id, at);
         let committing = Instant::now();
         let placed = self
             .ledger
-            .place(submit(id, at, &order, quote, rejection.as_ref()))
+            .place(submit(id, at, &order, checked.quote, &refusals))
             .await;
         let placed = match placed {
             Ok(placed) => placed,
             Err(error) => return Err(self.not_placed(id, &order, &error)),
         };
         let first_write = committing.elapsed();
-        match (placed, rejection) {
-            (Placed::New(new), None) => {
+        match placed {
+            Placed::New(new) if new.status == OrderStatus::Submitted => {
                 self.metrics.order(OrderStatus::Submitted, None);
                 Ok(self.buy(*new, &order.context, began, first_write).await)
             }
-            (Placed::New(_), Some((reason, answer))) => {
-                self.metrics.order(OrderStatus::Rejected, Some(reason));
+            Placed::New(new) => {
                 self.metrics.order_phase("commit", first_write);
                 self.metrics.order_phase("own", began.elapsed());
-                Ok(answer)
+                self.rejected(&new, refusals)
             }
-            (other, _) => repeated(other),
+            other => repeated(other),
         }
     }
 
+    /// The answer to an order that was written as rejected, by the rules or by the ledger: the one that was stored with it.
+    fn rejected(&self, order: &Order, refusals: Refusals) -> Result<Answer, ApiError> {
+        self.metrics.order(OrderStatus::Rejected, order.reason);
+        if order.reason == Some(Reason::PortfolioChanged) {
+            self.metrics.order_conflicts.inc();
+        }
+        let answer = order.reason.and_then(|reason| refusals.answer(reason));
+        answer.ok_or_else(|| ApiError::internal("an order was rejected for a reason without an answer"))
+    }
+
     /// The quote that counts, and what the rules say.
-    fn check(&self, request: &OrderRequest, at: Timestamp) -> (Option<QuoteUsed>, Result<(), Rejection>) {
+    pub(super) fn check(&self, request: &OrderRequest, rules: &KeyRules, at: Timestamp) -> Checked {
         let snapshot = self.market.current();
         let age = snapshot
             .as_ref()
@@ -136,8 +150,12 @@ impl OrderDesk {
             (Some(_), None) => QuoteLookup::UnknownSymbol,
             (Some(_), Some(quote)) => QuoteLookup::Found(quote),
         };
-        let verdict = judge(request, lookup, at, &self.policy);
-        (quote, verdict)
+        let verdict = judge(request, lookup, at, &rules.narrow(&self.policy));
+        Checked {
+            snapshot,
+            quote,
+            verdict,
+        }
     }
 
     /// Write 1 failed, so the vendor is not called.
@@ -299,74 +317,22 @@ fn submit(
     at: Timestamp,
     order: &PlaceOrder,
     quote: Option<QuoteUsed>,
-    rejection: Option<&(Reason, Answer)>,
+    refusals: &Refusals,
 ) -> SubmitOrder {
-    let decision = match rejection {
-        None => Decision::Accepted,
-        Some((reason, answer)) => Decision::Rejected {
-            reason: *reason,
-            answer: answer.stored.clone(),
-        },
-    };
     SubmitOrder {
         id,
         user_id: order.user_id,
-        portfolio_id: order.portfolio_id,
+        portfolio_id: order.order.portfolio_id,
         key: order.key.clone(),
         request_sha256: order.request_sha256,
-        request: order.request.clone(),
-        client_order_id: order.client_order_id.clone(),
-        notional: None,
-        key_id: None,
-        expected: None,
-        daily: None,
+        request: order.order.request.clone(),
+        client_order_id: order.order.client_order_id.clone(),
+        notional: order.order.notional,
+        key_id: order.rules.key_id,
+        expected: refusals.expected(),
+        daily: refusals.daily(),
         quote,
-        decision,
+        decision: refusals.decision(),
         at,
     }
-}
-
-/// The answer to an order that was not written because something was there before.
-fn repeated(placed: Placed) -> Result<Answer, ApiError> {
-    match placed {
-        Placed::New(_) => Err(ApiError::internal("a new order is not a repeated one")),
-        Placed::Replay(stored) => Ok(Answer::replay(stored)),
-        Placed::InFlight { order_id } => {
-            let mut problem = Problem::new(
-                Code::IdempotencyInProgress,
-                "The first request with this Idempotency-Key is still running. Send this one again shortly to get its answer. If this lasts \
-                 for minutes, that request was interrupted and its outcome is not known: do not order again under a new key.",
-            )
-            .retry_after(1);
-            problem.order_id = Some(order_id);
-            Err(problem.into())
-        }
-        Placed::KeyReused => Err(ApiError::field(
-            Code::IdempotencyKeyReused,
-            Place::Header,
-            "/Idempotency-Key",
-            FieldCode::NotAllowed,
-            "This Idempotency-Key was used for an order with other values. Use a new one for a new order.",
-        )),
-        Placed::ClientOrderIdTaken => Err(ApiError::field(
-            Code::InvalidFields,
-            Place::Body,
-            "/clientOrderId",
-            FieldCode::Taken,
-            "Another order of this user has this clientOrderId.",
-        )),
-        Placed::PortfolioNotFound => Err(portfolio_not_found()),
-    }
-}
-
-/// The 404 of a portfolio that is not there or not the caller's.
-#[must_use]
-pub fn portfolio_not_found() -> ApiError {
-    ApiError::field(
-        Code::PortfolioNotFound,
-        Place::Body,
-        "/portfolioId",
-        FieldCode::NotAllowed,
-        "There is no such portfolio, or it belongs to another user.",
-    )
 }

@@ -78,7 +78,10 @@ codes! {
     IdempotencyInProgress "idempotency_in_progress" CONFLICT None "The first request with this key is still running";
     OrderNotUnknown "order_not_unknown" CONFLICT None "The order is not unknown";
     ResolutionConflict "resolution_conflict" CONFLICT None "The order was settled with another outcome";
+    PortfolioNotEmpty "portfolio_not_empty" CONFLICT None "The portfolio is in use";
+    DefaultPortfolio "default_portfolio" CONFLICT None "The default portfolio stays";
     SnapshotGone "snapshot_gone" GONE None "The snapshot of this walk is gone";
+    PortfolioChanged "portfolio_changed" PRECONDITION_FAILED None "The portfolio is at another version";
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE None "The body is too large";
     UriTooLong "uri_too_long" URI_TOO_LONG None "The address is too long";
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE None "The body must be JSON";
@@ -88,6 +91,7 @@ codes! {
     PriceOutOfBand "price_out_of_band" UNPROCESSABLE_ENTITY None "The price is too far from the quote";
     NotionalTooLarge "notional_too_large" UNPROCESSABLE_ENTITY None "The order is too large";
     VendorRejected "vendor_rejected" UNPROCESSABLE_ENTITY None "The vendor refused the order";
+    DailyLimitReached "daily_limit_reached" TOO_MANY_REQUESTS None "The key has placed as many orders today as it may";
     HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE None "The headers are too large";
     InternalError "internal_error" INTERNAL_SERVER_ERROR Own "Something failed inside the service";
     VendorForbidden "vendor_forbidden" BAD_GATEWAY Vendor "The vendor refused the service itself";
@@ -124,7 +128,6 @@ field_codes! {
     Required "required";
     UnknownField "unknown_field";
     Duplicate "duplicate";
-    NotSupported "not_supported";
     WrongType "wrong_type";
     Empty "empty";
     TooLong "too_long";
@@ -138,6 +141,7 @@ field_codes! {
     NotAnId "not_an_id";
     NotATime "not_a_time";
     NotADate "not_a_date";
+    NotATag "not_a_tag";
     NotOneOf "not_one_of";
     NotAllowed "not_allowed";
     Forged "forged";

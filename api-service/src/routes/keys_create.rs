@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use fuse_ledger::{NewKey, Owner, Scope};
+use fuse_ledger::{KeyLimits, NewKey, Owner, Scope};
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,12 +13,14 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::{Admin, user_not_found};
-use crate::input::{Fields, JsonBody, Params};
+use crate::input::{Fields, JsonBody, Params, optional_amount};
 use crate::problem::{ApiError, FieldCode};
 use crate::routes::keys_list::KeyBody;
 use crate::state::AppState;
 
 const NAME_MAX_CHARS: usize = 200;
+/// What an integer of the database holds.
+const MAX_ORDERS_PER_DAY_MAX: u32 = 2_147_483_647;
 
 /// A key to make.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -38,6 +40,12 @@ pub struct NewKeyBody {
     /// From then on it is refused; absent: never.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
+    /// Largest price times quantity of an order by this key; absent: only the limit for every key (`orders.max_notional`).
+    #[schema(example = "50000")]
+    max_notional: Option<String>,
+    /// Orders by this key in a day (UTC), those that were rejected not counted; absent: `orders.max_per_day_per_key`.
+    #[schema(minimum = 1, maximum = 2_147_483_647, example = 500)]
+    max_orders_per_day: Option<u32>,
 }
 
 /// A key and its text.
@@ -55,6 +63,7 @@ struct Wanted {
     owner: Owner,
     scopes: BTreeSet<Scope>,
     expires_at: Option<Timestamp>,
+    limits: KeyLimits,
 }
 
 /// Make a key
@@ -83,6 +92,7 @@ pub async fn keys_create(
         name: wanted.name,
         owner: wanted.owner,
         scopes: wanted.scopes,
+        limits: wanted.limits,
         created_at: now,
         expires_at: wanted.expires_at,
     };
@@ -105,6 +115,10 @@ fn read(body: &[u8], now: Timestamp) -> Result<Wanted, ApiError> {
     if expires_at.is_some_and(|end| end <= now) {
         fields.refuse("expiresAt", FieldCode::OutOfRange, "This must be in the future.");
     }
+    let limits = KeyLimits {
+        max_notional: optional_amount(&mut fields, "maxNotional"),
+        max_orders_per_day: fields.optional_count("maxOrdersPerDay", MAX_ORDERS_PER_DAY_MAX),
+    };
     fields.finish()?;
     let (Some(name), Some(owner), Some(scopes)) = (name, owner, scopes) else {
         return Err(ApiError::internal(
@@ -116,6 +130,7 @@ fn read(body: &[u8], now: Timestamp) -> Result<Wanted, ApiError> {
         owner,
         scopes,
         expires_at,
+        limits,
     })
 }
 

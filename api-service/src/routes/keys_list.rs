@@ -34,6 +34,10 @@ pub struct KeyBody {
     expires_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
     revoked_at: Option<Timestamp>,
+    /// Largest price times quantity of an order; null: no limit of its own.
+    max_notional: Option<String>,
+    /// Orders in a day (UTC); null: no limit of its own.
+    max_orders_per_day: Option<u32>,
 }
 
 impl From<&ApiKey> for KeyBody {
@@ -46,6 +50,8 @@ impl From<&ApiKey> for KeyBody {
             created_at: key.created_at,
             expires_at: key.expires_at,
             revoked_at: key.revoked_at,
+            max_notional: key.limits.max_notional.map(|max| max.to_string()),
+            max_orders_per_day: key.limits.max_orders_per_day,
         }
     }
 }

@@ -9,21 +9,23 @@ use jiff::Timestamp;
 use crate::auth::Reader;
 use crate::input::{Params, PathId};
 use crate::market_data::current_if_any;
-use crate::portfolio_body::{PortfolioBody, value};
-use crate::problem::{ApiError, Code};
+use crate::portfolio_body::{PortfolioBody, not_found, value};
+use crate::problem::ApiError;
 use crate::state::AppState;
 
 /// Read a portfolio
 ///
-/// Quantities and costs are exact. Values use the newest quotes, whose age is told; they are null where no quote is known. Orders whose
-/// outcome is unknown are not in here: list them with `GET /v1/orders?status=unknown&portfolioId=…`.
+/// Quantities and costs are exact. Values use the newest quotes, whose age is told; they are null where no quote is known. What may still be
+/// bought, or may have been without being known, is in `pending` and not in the holdings.
+///
+/// The `ETag` is for `If-Match`. There is no 304: prices move while the version stays.
 #[utoipa::path(
     get, path = "/v1/portfolios/{id}", tag = "portfolios",
     params(("id" = uuid::Uuid, Path)),
     responses(
         (status = 200, body = PortfolioBody, headers(
             ("Age" = u64, description = "Seconds since the prices were taken; absent while none are known"),
-            ("ETag" = String, description = "The version of the portfolio"),
+            ("ETag" = String, description = "The version of the portfolio, for `If-Match`"),
         )),
         (status = 404, description = "`portfolio_not_found`"),
     )
@@ -35,12 +37,6 @@ pub async fn portfolio_get(
     params: Params,
 ) -> Result<Response, ApiError> {
     params.finish()?;
-    let not_found = || {
-        ApiError::new(
-            Code::PortfolioNotFound,
-            "There is no such portfolio, or it belongs to another user.",
-        )
-    };
     let id = id.ok_or_else(not_found)?;
     let found = state
         .ledger
@@ -57,6 +53,7 @@ pub async fn portfolio_get(
         summary: (&found.portfolio).into(),
         holdings,
         totals,
+        pending: (&found.pending).into(),
         snapshot,
     };
     let mut response = Json(body).into_response();

@@ -24,6 +24,7 @@ async fn everything_is_at_zero_from_the_start() -> Result<()> {
         r#"fuse_orders_total{reason="price_out_of_band",state="rejected"}"#,
         r#"fuse_orders_total{reason="vendor_timeout",state="unknown"}"#,
         r#"fuse_order_duration_seconds_count{phase="vendor"}"#,
+        r#"fuse_order_conflicts_total"#,
         r#"fuse_order_settlements_waiting"#,
         r#"fuse_idempotency_hits_total{result="replay"}"#,
         r#"fuse_report_last_success_timestamp_seconds"#,

@@ -140,7 +140,7 @@ async fn configured_pages_may_call() -> Result<()> {
         .header("access-control-request-method", "POST")
         .header(
             "access-control-request-headers",
-            "x-api-key,idempotency-key,content-type",
+            "x-api-key,idempotency-key,if-match,content-type",
         )
         .gives(200)
         .await?;
@@ -149,6 +149,8 @@ async fn configured_pages_may_call() -> Result<()> {
         Some("https://app.example.com")
     );
     assert_eq!(preflight.header("access-control-max-age"), Some("600"));
+    let allowed = preflight.header("access-control-allow-headers").unwrap_or_default();
+    assert!(allowed.contains("if-match"), "{allowed}");
     // A failure must be readable for the page as well.
     let refused = world
         .get("/v1/stocks")

@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::exact::{Exact, Literal};
-use crate::money::{AmountError, Quantity};
+use crate::money::{AmountError, Quantity, parse_client};
 
 /// Digits of an [`Amount`]: what an `i128` always holds. A quote with float noise (17 digits) times a
 /// client's quantity fits, which the 28 digits of a `Decimal` would not guarantee.
@@ -194,6 +194,14 @@ impl From<Amount> for Total {
 }
 
 text_number!(Total);
+
+impl Amount {
+    /// Reads what a client sent: plain decimal text, greater than zero, at most 9 decimals and 19 digits before the
+    /// point.
+    pub fn parse_client(text: &str) -> Result<Amount, AmountError> {
+        Amount::from_decimal(parse_client(text)?)
+    }
+}
 
 /// Cost of one share, for display only: rounded half to even at 9 decimals. Never compute with it; cost and
 /// quantity are the truth. The error is for a result that does not fit 28 digits.

@@ -194,6 +194,16 @@ impl Exact {
         Some(Exact::new(if negative { -whole } else { whole }, decimals))
     }
 
+    /// `self / other` cut after `decimals`, for values that are not negative; `None` when `other` is zero.
+    pub fn div_down(&self, other: &Exact, decimals: u32) -> Option<Exact> {
+        if other.is_zero() {
+            return None;
+        }
+        let numerator = &self.mantissa * pow10(other.scale + decimals);
+        let denominator = &other.mantissa * pow10(self.scale);
+        Some(Exact::new(numerator / denominator, decimals))
+    }
+
     /// A positive value with at most as many decimals as make it fit [`AmountError::DIGITS_MAX`] digits,
     /// rounded up or down; the largest such number when it is too large.
     pub fn fitted(&self, round_up: bool) -> Decimal {

@@ -2,8 +2,8 @@
 //!
 //! What must stay true of everything here: it is a function of its arguments (time and randomness are
 //! arguments too), and money is exact: an operation either gives the mathematically exact result or an error,
-//! never a rounded figure. The only two figures that divide, [`average_price`] and [`profit_loss_percent`],
-//! are for display and say how they round.
+//! never a rounded figure. The only figures that divide say how they round: [`average_price`] and
+//! [`profit_loss_percent`], which are for display, and [`shares_for`], whose remainder is told.
 
 mod amount;
 mod band;
@@ -12,6 +12,7 @@ mod chain_head;
 mod exact;
 mod judge;
 mod money;
+mod notional;
 mod order;
 mod quote;
 mod reason;
@@ -27,6 +28,7 @@ pub use breaker::{Breaker, BreakerPolicy, BreakerState, Decision, Permit};
 pub use chain_head::{ChainHead, ChainHeadError};
 pub use judge::{OrderPolicy, OrderRequest, QuoteLookup, QuoteUsed, Rejection, judge};
 pub use money::{AmountError, Price, Quantity, decimal_text, number_text};
+pub use notional::{remainder, shares_for};
 pub use order::{Fill, OrderStatus, Outcome, Side, UnknownCode};
 pub use quote::{Quote, Snapshot, SnapshotMeta};
 pub use reason::Reason;

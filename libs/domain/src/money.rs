@@ -75,7 +75,7 @@ fn parse_positive(text: &str) -> Result<Decimal, AmountError> {
 }
 
 /// The stricter form for what clients send: plain decimal text, limits counted as written.
-fn parse_client(text: &str) -> Result<Decimal, AmountError> {
+pub(crate) fn parse_client(text: &str) -> Result<Decimal, AmountError> {
     let literal = Literal::read(text)?;
     if literal.has_exponent {
         return Err(AmountError::NotANumber);

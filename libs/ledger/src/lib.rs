@@ -15,16 +15,20 @@ mod row;
 pub use self::audit::{BadRow, Invariant, Progress, Verification, VerifyOptions};
 pub use self::error::LedgerError;
 pub use self::keys::{
-    ApiKey, Ensured, KeyRefused, KeyText, KeyTextError, NewKey, Owner, PresentedKey, Scope,
+    ApiKey, Ensured, KeyLimits, KeyRefused, KeyText, KeyTextError, NewKey, Owner, PresentedKey, Scope,
 };
 pub use self::lead::Lead;
 pub use self::migrate::SCHEMA_VERSION;
 pub use self::orders::{
     DailyLimit, Decision, ExpectedVersion, IdempotencyKey, IdempotencyKeyError, Order, OrderFilter,
-    OrderPage, Placed, Resolution, Resolve, Resolved, Settle, Settled, StoredAnswer, SubmitOrder,
+    OrderOutlook, OrderPage, OutlookOf, Placed, Resolution, Resolve, Resolved, Settle, Settled, StoredAnswer,
+    SubmitOrder,
 };
 pub use self::pool::Ledger;
-pub use self::portfolios::{DEFAULT_PORTFOLIO_NAME, Holding, NewPortfolio, Portfolio, PortfolioHoldings};
+pub use self::portfolios::{
+    DEFAULT_PORTFOLIO_NAME, Holding, NewPortfolio, PENDING_MAX, Pending, PendingOrder, Portfolio,
+    PortfolioDeleted, PortfolioFill, PortfolioHistory, PortfolioHoldings,
+};
 pub use self::reports::{
     Bounds, Claim, ClaimedDelivery, Delivery, DeliveryResult, DeliveryState, Horizon, PlannedDelivery,
     ReportContent, ReportPeriod, ReportRun, ReportRunResult, ReportStatus, Sealed, StoredReport,

@@ -19,6 +19,11 @@ const FILES: &[(i64, &str, &str)] = &[
     (2, "orders", include_str!("../../../migrations/0002_orders.sql")),
     (3, "reports", include_str!("../../../migrations/0003_reports.sql")),
     (4, "depth", include_str!("../../../migrations/0004_depth.sql")),
+    (
+        5,
+        "key_limits",
+        include_str!("../../../migrations/0005_key_limits.sql"),
+    ),
 ];
 
 /// The schema that this program needs. A newer one is fine: migrations only add.

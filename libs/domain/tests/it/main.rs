@@ -5,6 +5,7 @@ mod band;
 mod breaker;
 mod market;
 mod money;
+mod notional;
 mod orders;
 mod rational;
 mod report;

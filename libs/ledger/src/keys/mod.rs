@@ -1,5 +1,6 @@
 //! API keys: who may do what. Only hashes are stored; a revoked or expired key stays as a record.
 
+mod limits;
 mod text;
 
 use std::collections::BTreeSet;
@@ -9,6 +10,7 @@ use sqlx::postgres::PgRow;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
+pub use self::limits::KeyLimits;
 pub use self::text::{KeyText, KeyTextError, PresentedKey};
 use crate::{Ledger, LedgerError, row};
 
@@ -77,6 +79,8 @@ pub struct ApiKey {
     pub owner: Owner,
     /// What it allows, never empty.
     pub scopes: BTreeSet<Scope>,
+    /// What it may order.
+    pub limits: KeyLimits,
     /// When it was made.
     pub created_at: Timestamp,
     /// From here on it is refused.
@@ -135,6 +139,8 @@ pub struct NewKey {
     pub owner: Owner,
     /// At least one.
     pub scopes: BTreeSet<Scope>,
+    /// What it may order.
+    pub limits: KeyLimits,
     /// Now.
     pub created_at: Timestamp,
     /// When it ends, if ever.
@@ -152,13 +158,14 @@ pub enum Ensured {
     OtherSecret,
 }
 
-const COLUMNS: &str = "key_id, sha256, name, user_id, scopes, created_at, expires_at, revoked_at";
+const COLUMNS: &str = "key_id, sha256, name, user_id, scopes, created_at, expires_at, revoked_at,
+    max_notional::text as max_notional, max_orders_per_day";
 
 impl Ledger {
     /// Makes a key. Its text is in the answer and nowhere else. `None` when the owner does not exist.
     ///
     /// # Errors
-    /// `Unavailable`, `Conflict`, or `Refused` when the name or the scopes are empty.
+    /// `Unavailable`, `Conflict`, or `Refused` when the name or the scopes are empty, or a limit is none.
     pub async fn create_key(&self, new: NewKey) -> Result<Option<(ApiKey, KeyText)>, LedgerError> {
         let text = KeyText::generate(new.id);
         let stored = self.insert_key("create_key", &new, text.sha256()).await?;
@@ -194,20 +201,24 @@ impl Ledger {
         sha256: [u8; 32],
     ) -> Result<Option<ApiKey>, LedgerError> {
         let scopes: Vec<&'static str> = new.scopes.iter().map(|scope| scope.as_str()).collect();
-        let query = sqlx::query(
-            "insert into api_keys (key_id, sha256, name, user_id, scopes, created_at, expires_at)
-             select $1, $2, $3, $4, $5, $6, $7
+        let sql = sqlx::AssertSqlSafe(format!(
+            "insert into api_keys (key_id, sha256, name, user_id, scopes, created_at, expires_at, max_notional,
+                 max_orders_per_day)
+             select $1, $2, $3, $4, $5, $6, $7, $8::numeric, $9
              where $4::uuid is null or exists (select from users where user_id = $4)
              on conflict (key_id) do nothing
-             returning key_id, sha256, name, user_id, scopes, created_at, expires_at, revoked_at",
-        )
-        .bind(new.id)
-        .bind(sha256.to_vec())
-        .bind(new.name.clone())
-        .bind(new.owner.user_id())
-        .bind(scopes)
-        .bind(row::at(new.created_at))
-        .bind(new.expires_at.map(row::at));
+             returning {COLUMNS}"
+        ));
+        let query = sqlx::query(sql)
+            .bind(new.id)
+            .bind(sha256.to_vec())
+            .bind(new.name.clone())
+            .bind(new.owner.user_id())
+            .bind(scopes)
+            .bind(row::at(new.created_at))
+            .bind(new.expires_at.map(row::at))
+            .bind(new.limits.max_notional.map(|max| max.to_string()))
+            .bind(new.limits.max_orders_per_day.map(i64::from));
         self.write(name, query).await?.first().map(key_from).transpose()
     }
 
@@ -278,6 +289,7 @@ fn key_from(row: &PgRow) -> Result<ApiKey, LedgerError> {
             .into_iter()
             .map(|text| Scope::parse(&text).ok_or_else(|| crate::error::corrupt("scopes", text)))
             .collect::<Result<_, _>>()?,
+        limits: KeyLimits::read(row)?,
         created_at: row::time(row, "created_at")?,
         expires_at: row::optional_time(row, "expires_at")?,
         revoked_at: row::optional_time(row, "revoked_at")?,

@@ -6,16 +6,18 @@
 //! [`Ledger::settle`]: crate::Ledger::settle
 //! [`Ledger::resolve`]: crate::Ledger::resolve
 
+mod outlook;
 mod place;
 pub(crate) mod read;
 mod resolve;
 mod settle;
 mod writer;
 
-use fuse_domain::{Fill, OrderRequest, OrderStatus, QuoteUsed, Reason};
+use fuse_domain::{Amount, Fill, OrderRequest, OrderStatus, QuoteUsed, Reason};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+pub use self::outlook::{OrderOutlook, OutlookOf};
 pub use self::place::{DailyLimit, Decision, ExpectedVersion, Placed, SubmitOrder};
 pub use self::read::{OrderFilter, OrderPage};
 pub use self::resolve::{Resolve, Resolved};
@@ -94,6 +96,8 @@ pub struct Order {
     pub client_order_id: Option<String>,
     /// What was asked for; never changes.
     pub request: OrderRequest,
+    /// The amount of money that the quantity was made from, if it was.
+    pub notional: Option<Amount>,
     /// Where it stands.
     pub status: OrderStatus,
     /// Why, when rejected, failed or unknown.

@@ -184,6 +184,7 @@ impl SubmitOrder {
             portfolio_id: self.portfolio(),
             client_order_id: self.client_order_id.clone(),
             request: self.request.clone(),
+            notional: self.notional,
             status,
             reason,
             quote: self.quote.clone(),

@@ -1,6 +1,6 @@
 //! Reading orders: one, or pages of them, newest first.
 
-use fuse_domain::{Fill, OrderRequest, OrderStatus, QuoteUsed, Reason, Side, Symbol};
+use fuse_domain::{Amount, Fill, OrderRequest, OrderStatus, QuoteUsed, Reason, Side, Symbol};
 use jiff::Timestamp;
 use sqlx::postgres::PgRow;
 use sqlx::{Postgres, QueryBuilder};
@@ -14,7 +14,7 @@ use crate::{Ledger, LedgerError, row};
 macro_rules! order_columns {
     () => {
         "user_id, order_id, portfolio_id, client_order_id, symbol, side, quantity::text as quantity, \
-         limit_price::text as limit_price, status, reason, quote_price::text as quote_price, quote_as_of, \
+         limit_price::text as limit_price, notional::text as notional, status, reason, quote_price::text as quote_price, quote_as_of, \
          quote_snapshot_id, fill_price::text as fill_price, fill_quantity::text as fill_quantity, \
          fill_total::text as fill_total, attempts::text as attempts, answer_status, answer_body, created_at, updated_at, \
          case when status in ('filled', 'failed') then ( \
@@ -192,6 +192,7 @@ pub(super) fn order_from(found: &PgRow) -> Result<Order, LedgerError> {
             quantity: row::quantity(found, "quantity")?,
             limit_price: row::price(found, "limit_price")?,
         },
+        notional: row::optional(found, "notional", Amount::parse)?,
         status: row::parsed(found, "status", OrderStatus::parse)?,
         reason: row::optional(found, "reason", Reason::parse)?,
         quote: quote_from(found)?,

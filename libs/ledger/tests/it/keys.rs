@@ -1,7 +1,8 @@
 //! API keys.
 
 use anyhow::Result;
-use fuse_ledger::{Ensured, KeyRefused, KeyText, NewKey, Owner, PresentedKey, Scope};
+use fuse_domain::Amount;
+use fuse_ledger::{Ensured, KeyLimits, KeyRefused, KeyText, NewKey, Owner, PresentedKey, Scope};
 use uuid::Uuid;
 
 use crate::support::{Fixture, at, fixture};
@@ -12,6 +13,7 @@ fn new_key(owner: Owner) -> NewKey {
         name: "a test's key".into(),
         owner,
         scopes: [Scope::Read, Scope::Trade].into(),
+        limits: KeyLimits::default(),
         created_at: at("2026-03-02T10:00:00Z"),
         expires_at: Some(at("2026-04-01T00:00:00Z")),
     }
@@ -147,5 +149,39 @@ async fn keys_are_listed_by_owner_in_pages() -> Result<()> {
     let ids: Vec<Uuid> = page.iter().chain(&rest).map(|key| key.id).collect();
     assert_eq!(ids, mine);
     assert_eq!(fixture.ledger.list_keys(None, None, 10).await?.len(), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_keys_limits_are_kept_exactly() -> Result<()> {
+    let fixture = fixture().await?;
+    let limited = |max_notional: &str, max_orders_per_day| NewKey {
+        limits: KeyLimits {
+            max_notional: Some(Amount::parse(max_notional).expect("an amount written in a test")),
+            max_orders_per_day: Some(max_orders_per_day),
+        },
+        ..new_key(Owner::User(fixture.user))
+    };
+    let new = limited("9999999999999999999.999999999", 2_147_483_647);
+    let wanted = new.limits;
+    let (key, _) = fixture.ledger.create_key(new).await?.expect("the user exists");
+    assert_eq!(key.limits, wanted);
+    let found = fixture.ledger.find_key(key.id).await?.expect("it was just made");
+    assert_eq!(found.limits, wanted);
+    let (free, _) = made(&fixture, Owner::Service).await?;
+    assert_eq!(free.limits, KeyLimits::default());
+    for wrong in [
+        limited("0", 1),
+        limited("1", 0),
+        limited("0.0000000001", 1),
+        limited("1", 2_147_483_648),
+    ] {
+        let limits = wrong.limits;
+        let refused = fixture.ledger.create_key(wrong).await;
+        assert!(
+            matches!(refused, Err(fuse_ledger::LedgerError::Refused(_))),
+            "{limits:?}: {refused:?}"
+        );
+    }
     Ok(())
 }

@@ -8,6 +8,8 @@ mod batches;
 mod keys;
 mod orders;
 mod outage;
+mod outlook;
+mod portfolio_life;
 mod portfolios;
 mod reports;
 mod schema;

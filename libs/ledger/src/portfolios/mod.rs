@@ -1,10 +1,16 @@
 //! Users and their portfolios. A user is made together with a default portfolio, whose id is the user's id.
 
-use fuse_domain::{Amount, Quantity, Symbol};
+mod delete;
+mod history;
+mod read;
+
 use jiff::Timestamp;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+pub use self::delete::PortfolioDeleted;
+pub use self::history::{PortfolioFill, PortfolioHistory};
+pub use self::read::{Holding, PENDING_MAX, Pending, PendingOrder, PortfolioHoldings};
 use crate::{Ledger, LedgerError, row};
 
 /// The name of the portfolio that every user has.
@@ -27,30 +33,6 @@ pub struct Portfolio {
     pub updated_at: Timestamp,
 }
 
-/// One position: the exact fold of the filled orders of a symbol.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holding {
-    /// Which stock.
-    pub symbol: Symbol,
-    /// Shares, greater than zero.
-    pub quantity: Quantity,
-    /// What they cost together.
-    pub cost: Amount,
-    /// Grows with every fill of this symbol.
-    pub version: i64,
-    /// When it last grew.
-    pub updated_at: Timestamp,
-}
-
-/// A portfolio and what it holds, read at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortfolioHoldings {
-    /// The portfolio.
-    pub portfolio: Portfolio,
-    /// Sorted by symbol.
-    pub holdings: Vec<Holding>,
-}
-
 /// A portfolio to be made.
 #[derive(Debug, Clone)]
 pub struct NewPortfolio {
@@ -69,6 +51,7 @@ macro_rules! portfolio_columns {
         "p.user_id, p.portfolio_id, p.name, p.version, p.created_at, p.updated_at"
     };
 }
+use portfolio_columns;
 
 impl Ledger {
     /// Makes a user with a default portfolio. Repeating it with the same id changes nothing.
@@ -124,7 +107,7 @@ impl Ledger {
     }
 
     /// The portfolios of a user in the order of their making, at most `limit`, after the given id.
-    /// Empty also when there is no such user.
+    /// Deleted ones are left out. Empty also when there is no such user.
     ///
     /// # Errors
     /// `Unavailable`, `Conflict` or `Corrupt`.
@@ -137,7 +120,7 @@ impl Ledger {
         let sql = concat!(
             "select ",
             portfolio_columns!(),
-            " from portfolios p where user_id = $1 and ($2::uuid is null or portfolio_id > $2)
+            " from portfolios p where user_id = $1 and deleted_at is null and ($2::uuid is null or portfolio_id > $2)
               order by portfolio_id limit $3"
         );
         let query = sqlx::query(sql).bind(user_id).bind(after).bind(i64::from(limit));
@@ -146,41 +129,6 @@ impl Ledger {
             .iter()
             .map(portfolio_from)
             .collect()
-    }
-
-    /// A portfolio with its holdings; `None` when there is none, or when it belongs to another user than the
-    /// one given.
-    ///
-    /// # Errors
-    /// `Unavailable`, `Conflict` or `Corrupt`.
-    pub async fn portfolio(
-        &self,
-        user_id: Option<Uuid>,
-        portfolio_id: Uuid,
-    ) -> Result<Option<PortfolioHoldings>, LedgerError> {
-        let sql = concat!(
-            "select ",
-            portfolio_columns!(),
-            ", h.symbol, h.quantity::text as quantity, h.cost::text as cost,
-               h.version as holding_version, h.updated_at as holding_updated_at
-             from portfolios p left join holdings h using (user_id, portfolio_id)
-             where portfolio_id = $2 and ($1::uuid is null or user_id = $1)
-             order by h.symbol collate \"C\""
-        );
-        let rows = self
-            .read("portfolio", sqlx::query(sql).bind(user_id).bind(portfolio_id))
-            .await?;
-        let Some(first) = rows.first() else {
-            return Ok(None);
-        };
-        let holdings = rows
-            .iter()
-            .filter_map(|row| holding_from(row).transpose())
-            .collect::<Result<_, _>>()?;
-        Ok(Some(PortfolioHoldings {
-            portfolio: portfolio_from(first)?,
-            holdings,
-        }))
     }
 }
 
@@ -193,18 +141,4 @@ fn portfolio_from(found: &PgRow) -> Result<Portfolio, LedgerError> {
         created_at: row::time(found, "created_at")?,
         updated_at: row::time(found, "updated_at")?,
     })
-}
-
-/// `None` is the one row of a portfolio that holds nothing.
-fn holding_from(found: &PgRow) -> Result<Option<Holding>, LedgerError> {
-    let Some(symbol) = row::optional(found, "symbol", Symbol::parse)? else {
-        return Ok(None);
-    };
-    Ok(Some(Holding {
-        symbol,
-        quantity: row::quantity(found, "quantity")?,
-        cost: row::amount(found, "cost")?,
-        version: row::get(found, "holding_version")?,
-        updated_at: row::time(found, "holding_updated_at")?,
-    }))
 }
