@@ -46,17 +46,6 @@ impl Caller {
         self.owner.user_id()
     }
 
-    /// Fails unless it sees every user: what spans users is not for a key of one.
-    pub fn check_is_for_all(&self) -> Result<(), ApiError> {
-        match self.only_user() {
-            None => Ok(()),
-            Some(_) => Err(ApiError::new(
-                Code::ScopeMissing,
-                "This is about all users; the key of one user cannot see it. Use an admin key that belongs to no user.",
-            )),
-        }
-    }
-
     /// Fails with 404 unless it sees this user.
     pub fn check_sees(&self, user_id: Uuid) -> Result<(), ApiError> {
         match self.only_user() {

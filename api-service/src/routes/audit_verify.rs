@@ -77,11 +77,10 @@ struct BadRowBody {
 )]
 pub async fn audit_verify(
     State(state): State<AppState>,
-    Admin(caller): Admin,
+    _: Admin,
     params: Params,
 ) -> Result<Json<VerificationBody>, ApiError> {
     params.finish()?;
-    caller.check_is_for_all()?;
     let wait = state.limits.request_timeout.saturating_sub(MARGIN);
     match state.auditor.verify_within(wait).await {
         Some(found) => Ok(Json(VerificationBody::from(&*found?))),

@@ -124,7 +124,10 @@ fn read(body: &[u8], order: &Order) -> Result<Told, ApiError> {
         }
         Some("failed") => {
             for name in ["price", "quantity"] {
-                fields.unsupported(name, "An order that failed bought nothing; leave this out.");
+                if fields.is_given(name) {
+                    let detail = "An order that failed bought nothing; leave this out.";
+                    fields.refuse(name, FieldCode::NotAllowed, detail);
+                }
             }
             None
         }

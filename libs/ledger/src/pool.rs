@@ -8,6 +8,7 @@
 //! * Nothing connects at start. A database that is away is [`LedgerError::Unavailable`], and it recovers by itself.
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fuse_platform::Metrics;
@@ -15,6 +16,7 @@ use fuse_platform::config::DatabaseConfig;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
+use tokio::sync::Notify;
 
 use crate::metrics::LedgerMetrics;
 use crate::orders::{Change, Writer};
@@ -54,6 +56,8 @@ pub(crate) struct Db {
     pool: PgPool,
     /// Our own end of a statement: the server's limit says nothing when the server's machine is gone.
     answer_within: Duration,
+    /// Told by every statement that was answered: who waits for the database need not look for itself.
+    pub(crate) alive: Arc<Notify>,
     pub(crate) metrics: LedgerMetrics,
 }
 
@@ -104,6 +108,7 @@ impl Ledger {
         let db = Db {
             pool,
             answer_within: statement_timeout + ANSWER_MARGIN,
+            alive: Arc::default(),
             metrics: metrics.clone(),
         };
         Ok(Self {
@@ -194,8 +199,9 @@ impl Db {
             }
         };
         self.metrics.queried(name, began.elapsed());
-        if let Err(error) = &rows {
-            self.metrics.failed(error);
+        match &rows {
+            Ok(_) => self.alive.notify_waiters(),
+            Err(error) => self.metrics.failed(error),
         }
         rows
     }

@@ -25,6 +25,8 @@ const QUEUE_MAX: usize = 4096;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Between two looks whether the database is back.
 const PROBE_EVERY: Duration = Duration::from_millis(200);
+/// One look takes no longer.
+const PROBE_MAX: Duration = Duration::from_secs(1);
 /// One by one, a batch may take this long; what is left then gets the batch's error.
 const SINGLES_WITHIN: Duration = Duration::from_secs(5);
 
@@ -227,15 +229,23 @@ impl Worker {
             while let Ok(job) = jobs.try_recv() {
                 job.tell(Err(LedgerError::Busy));
             }
-            if self.db.run("ping", sqlx::query("select 1")).await.is_ok() {
-                break;
+            tokio::select! {
+                () = self.db.alive.notified() => break,
+                () = self.probe() => {}
             }
-            tokio::time::sleep(PROBE_EVERY).await;
             if jobs.is_closed() {
                 break;
             }
         }
         self.health.is_away.store(false, Ordering::Relaxed);
+    }
+
+    /// One look at the database. An answer is told by `alive`; a connection that does not come up soon is tried anew,
+    /// as waits between the pool's own tries grow.
+    async fn probe(&self) {
+        let ping = self.db.run("ping", sqlx::query("select 1"));
+        let _ = tokio::time::timeout(PROBE_MAX, ping).await;
+        tokio::time::sleep(PROBE_EVERY).await;
     }
 }
 
