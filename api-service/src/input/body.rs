@@ -238,6 +238,13 @@ impl<'a> Fields<'a> {
         count
     }
 
+    /// Refuses a field that has no place beside the others, with a reason better than "unknown".
+    pub fn unsupported(&mut self, name: &str, detail: &str) {
+        if self.take(name).is_some() {
+            self.refuse(name, FieldCode::NotSupported, detail);
+        }
+    }
+
     /// Refuses every field that was not read; fails when anything was wrong.
     pub fn finish(mut self) -> Result<(), ApiError> {
         let unread: Vec<String> = self

@@ -128,6 +128,7 @@ field_codes! {
     Required "required";
     UnknownField "unknown_field";
     Duplicate "duplicate";
+    NotSupported "not_supported";
     WrongType "wrong_type";
     Empty "empty";
     TooLong "too_long";
