@@ -2,6 +2,7 @@
 
 mod audit;
 mod error;
+mod grants;
 pub mod keys;
 mod lead;
 mod metrics;
@@ -14,11 +15,12 @@ mod row;
 
 pub use self::audit::{BadRow, Invariant, Progress, Verification, VerifyOptions};
 pub use self::error::LedgerError;
+pub use self::grants::ServiceRole;
 pub use self::keys::{
     ApiKey, Ensured, KeyLimits, KeyRefused, KeyText, KeyTextError, NewKey, Owner, PresentedKey, Scope,
 };
 pub use self::lead::Lead;
-pub use self::migrate::SCHEMA_VERSION;
+pub use self::migrate::{Migrated, SCHEMA_VERSION};
 pub use self::orders::{
     DailyLimit, Decision, ExpectedVersion, IdempotencyKey, IdempotencyKeyError, Order, OrderFilter,
     OrderOutlook, OrderPage, OutlookOf, Placed, Resolution, Resolve, Resolved, Settle, Settled, StoredAnswer,
