@@ -12,5 +12,6 @@ mod outlook;
 mod portfolio_life;
 mod portfolios;
 mod reports;
+mod role;
 mod schema;
 mod yardstick;
