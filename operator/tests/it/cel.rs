@@ -229,6 +229,10 @@ async fn unknown_fields_and_limits_are_refused() -> Result<()> {
             "should be less than or equal to 65535",
         ),
         (
+            json!({"spec": {"database": {"migrationUrl": {"secretName": "database", "key": "url"}}}}),
+            "migrationUrl must name another key than url",
+        ),
+        (
             json!({"spec": {"report": {"recipients": []}}}),
             "should have at least 1 items",
         ),
