@@ -1,10 +1,10 @@
 //! The ledger against a real PostgreSQL, one fresh database per test.
 
 mod support;
-mod unknown;
 
 mod audit;
 mod batches;
+mod growth;
 mod keys;
 mod orders;
 mod outage;
@@ -14,4 +14,5 @@ mod portfolios;
 mod reports;
 mod role;
 mod schema;
+mod unknown;
 mod yardstick;
