@@ -219,7 +219,7 @@ pub struct VendorSpec {
 /// The PostgreSQL database.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[x_kube(validation = (
-    "!has(self.migrationUrl) || self.migrationUrl != self.url",
+    "!has(self.migrationUrl) || self.migrationUrl.secretName != self.url.secretName || self.migrationUrl.key != self.url.key",
     "migrationUrl must name another key than url: it is of another role"
 ))]
 #[serde(rename_all = "camelCase")]
