@@ -35,17 +35,14 @@ impl MigrateConfig {
     }
 }
 
-/// Brings the schema up to date and says what it did. A schema newer than this program is fine: migrations only add.
-pub async fn migrate(context: Context, config: MigrateConfig) -> Result<(), BoxError> {
+/// Brings the schema up to date, distributes it if asked to, and says what it did. A schema newer than this program is fine: migrations only add.
+pub async fn migrate(context: Context, config: MigrateConfig, distribute: bool) -> Result<(), BoxError> {
     let ledger = Ledger::new(&config.database, &context.metrics)?;
     let deadline = Instant::now() + config.wait;
     let mut was_told = false;
     loop {
-        match ledger.migrate_as(config.owner.as_ref()).await {
-            Ok(migrated) => {
-                tell(&migrated);
-                return Ok(());
-            }
+        match attempt(&ledger, config.owner.as_ref(), distribute).await {
+            Ok(()) => return Ok(()),
             Err(error) if error.retryable() && Instant::now() < deadline => {
                 if !was_told {
                     tracing::warn!(error = %error, wait_secs = config.wait.as_secs(), "the database is away; waiting for it");
@@ -59,6 +56,24 @@ pub async fn migrate(context: Context, config: MigrateConfig) -> Result<(), BoxE
             () = context.shutdown.soft.cancelled() => return Err("stopped before the database answered".into()),
         }
     }
+}
+
+async fn attempt(ledger: &Ledger, owner: Option<&Secret>, distribute: bool) -> Result<(), LedgerError> {
+    if !distribute {
+        tell(&ledger.migrate_as(owner).await?);
+        return Ok(());
+    }
+    let distributed = ledger.distribute(owner).await?;
+    tell(&distributed.migrated);
+    println!(
+        "{}",
+        if distributed.was_done {
+            "The tables are distributed by user already: nothing to do."
+        } else {
+            "The tables are distributed by user now."
+        }
+    );
+    Ok(())
 }
 
 fn tell(migrated: &Migrated) {

@@ -39,6 +39,14 @@ pub enum LedgerError {
     /// The same of the address that migrations use.
     #[error("database.migration_url is not a PostgreSQL address: {0}")]
     OwnerAddress(#[source] sqlx::Error),
+    /// Tables cannot be distributed here.
+    #[error(
+        "the Citus extension is not in this database, so its tables stay on one server and nothing was changed: {what_to_do}"
+    )]
+    CitusMissing {
+        /// A clause.
+        what_to_do: &'static str,
+    },
     /// The user of `database.url` is unknown to the server.
     #[error(
         "the role {role:?} of database.url does not exist; let an administrator of the database run: {statement}"
@@ -61,6 +69,7 @@ impl LedgerError {
             | Self::Migration(_)
             | Self::Address(_)
             | Self::OwnerAddress(_)
+            | Self::CitusMissing { .. }
             | Self::RoleMissing { .. } => false,
         }
     }
@@ -78,6 +87,7 @@ impl LedgerError {
             | Self::Migration(_)
             | Self::Address(_)
             | Self::OwnerAddress(_)
+            | Self::CitusMissing { .. }
             | Self::RoleMissing { .. } => false,
         }
     }

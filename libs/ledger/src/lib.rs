@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod audit;
+mod distribute;
 mod error;
 mod grants;
 pub mod keys;
@@ -14,6 +15,7 @@ mod reports;
 mod row;
 
 pub use self::audit::{BadRow, Invariant, Progress, Verification, VerifyOptions};
+pub use self::distribute::Distributed;
 pub use self::error::LedgerError;
 pub use self::grants::ServiceRole;
 pub use self::keys::{

@@ -59,19 +59,24 @@ impl Ledger {
     /// file failed or was edited after it had been applied, `OwnerAddress` when the URL is none.
     pub async fn migrate_as(&self, owner: Option<&Secret>) -> Result<Migrated, LedgerError> {
         let mut connection = self.owner_connection(owner).await?;
-        let before = version(&mut connection).await?;
-        let mut service = grants::find(&mut connection, self.role()).await?;
-        migrator().run(&mut connection).await.map_err(migration_error)?;
-        let version = version(&mut connection).await?.ok_or(LedgerError::Corrupt {
+        let migrated = self.migrate_on(&mut connection).await?;
+        // The work is done and committed; a connection that fails to say goodbye changes nothing.
+        let _ = connection.close().await;
+        Ok(migrated)
+    }
+
+    pub(crate) async fn migrate_on(&self, connection: &mut PgConnection) -> Result<Migrated, LedgerError> {
+        let before = version(connection).await?;
+        let mut service = grants::find(connection, self.role()).await?;
+        migrator().run(&mut *connection).await.map_err(migration_error)?;
+        let version = version(connection).await?.ok_or(LedgerError::Corrupt {
             what: "schema version",
             detail: "no migration is recorded although all ran".to_owned(),
         })?;
         // A newer program has granted what its services need, and some of them may still run.
         if version <= SCHEMA_VERSION {
-            grants::give(&mut connection, &mut service).await?;
+            grants::give(connection, &mut service).await?;
         }
-        // The work is done and committed; a connection that fails to say goodbye changes nothing.
-        let _ = connection.close().await;
         Ok(Migrated {
             before,
             version,
@@ -80,7 +85,7 @@ impl Ledger {
     }
 
     /// Its own connection: a migration may run longer than a statement of the service.
-    async fn owner_connection(&self, owner: Option<&Secret>) -> Result<PgConnection, LedgerError> {
+    pub(crate) async fn owner_connection(&self, owner: Option<&Secret>) -> Result<PgConnection, LedgerError> {
         let options = self.migration_options(owner)?;
         let connecting = PgConnection::connect_with(&options);
         match tokio::time::timeout(crate::pool::CONNECT_TIMEOUT, connecting).await {

@@ -4,6 +4,7 @@ mod support;
 
 mod audit;
 mod batches;
+mod distribute;
 mod growth;
 mod keys;
 mod orders;

@@ -73,7 +73,7 @@ impl Scene {
         format!(
             "select * from settle_orders(user_ids => array['{user}']::uuid[], order_ids => array['{order}']::uuid[],
                 statuses => array['{status}'], reasons => array[{reason}]::text[], fill_prices => array[{price}]::text[],
-                fill_quantities => array[{quantity}]::text[], attempts_made => array['[]']::json[],
+                fill_quantities => array[{quantity}]::text[], attempts_made => array['[]'],
                 answer_statuses => array[{answer}]::smallint[], answer_bodies => array['given'], ats => array[now()],
                 are_resolutions => array[false], actors => array['vendor'], notes => array['late'])",
             user = self.fixture.user
