@@ -16,7 +16,6 @@ fn main() -> ExitCode {
     let process = Process::<Args>::parse("api-service", ABOUT, read_all);
     match &process.args.command {
         None | Some(Command::Serve) => process.run(ServeConfig::read, serve),
-        Some(Command::Migrate) => process.run_command(MigrateConfig::read, commands::migrate),
         Some(Command::Verify { anchors }) => {
             let is_valid = Arc::new(AtomicBool::new(true));
             let code = process.run_command(VerifyConfig::read, |context, config| {
@@ -27,6 +26,10 @@ fn main() -> ExitCode {
                 false => ExitCode::from(EXIT_INVALID),
             }
         }
+        Some(Command::Migrate { distribute }) => process
+            .run_command(MigrateConfig::read, |context, config| {
+                commands::migrate(context, config, *distribute)
+            }),
         Some(Command::Keys { command }) => process.run_command(KeysConfig::read, |context, config| {
             commands::keys(context, config, command)
         }),

@@ -62,7 +62,7 @@ pub struct ApiStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationStatus {
-    /// Hash of image, command and trigger.
+    /// Hash of image, command, trigger and, where it is set, `database.migrationUrl`.
     pub hash: String,
     /// How far it is.
     pub state: MigrationState,

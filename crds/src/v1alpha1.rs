@@ -217,11 +217,19 @@ pub struct VendorSpec {
 }
 
 /// The PostgreSQL database.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = (
+    "!has(self.migrationUrl) || self.migrationUrl.secretName != self.url.secretName || self.migrationUrl.key != self.url.key",
+    "migrationUrl must name another key than url: it is of another role"
+))]
+#[serde(rename_all = "camelCase")]
 pub struct DatabaseSpec {
     /// Connection URL, `postgres://…`.
     pub url: SecretKeyRef,
-    /// Port in that URL, for the network policy.
+    /// URL of the same database for the migration alone, as the role that owns the tables; absent: `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration_url: Option<SecretKeyRef>,
+    /// Port in these URLs, for the network policy.
     #[serde(default = "database_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,

@@ -139,9 +139,10 @@ pub fn secret_names(spec: &FuseTradingServiceSpec) -> Vec<String> {
         .report
         .as_ref()
         .and_then(|report| report.delivery.smtp.as_ref());
-    let all: [Option<&SecretKeyRef>; 5] = [
+    let all: [Option<&SecretKeyRef>; 6] = [
         Some(&spec.vendor.api_key),
         Some(&spec.database.url),
+        spec.database.migration_url.as_ref(),
         spec.redis.as_ref().map(|redis| &redis.url),
         spec.api.bootstrap_admin_key.as_ref(),
         smtp.map(|smtp| &smtp.url),

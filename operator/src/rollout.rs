@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use fuse_crds::status::MigrationState;
+use fuse_crds::v1alpha1::SecretKeyRef;
 use sha2::{Digest, Sha256};
 
 use crate::build::migration::{ARGS, BINARY};
-use crate::build::{Children, Prepared};
+use crate::build::{Children, Prepared, config};
 use crate::dereference::Seen;
 use crate::facts::{JobFact, Kind, ObjectId, Owner};
 use crate::ledger::Ledger;
@@ -21,13 +22,16 @@ const COMPLETED_MAX: usize = 10;
 /// What the API server writes when nobody says how many replicas.
 const REPLICAS_DEFAULT: i32 = 1;
 
-/// Hash of a migration: image, command and trigger.
-pub fn migration_hash(image: &str, trigger: &str) -> String {
+/// Hash of a migration: image, command, trigger, and whose URL it uses where that is not the services': another owner has
+/// to grant anew.
+pub fn migration_hash(image: &str, trigger: &str, owner: Option<&SecretKeyRef>) -> String {
+    let owner = owner.map(|url| [url.secret_name.as_str(), url.key.as_str()]);
     let mut hasher = Sha256::new();
     for part in [image, BINARY]
         .into_iter()
         .chain(ARGS.iter().copied())
         .chain([trigger])
+        .chain(owner.into_iter().flatten())
     {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
@@ -299,9 +303,16 @@ fn withheld(
 
 /// The migration would wait for its Secret until its deadline, and then count as failed.
 fn lacks_database(service: &ValidatedService, seen: &Seen) -> bool {
-    seen.secrets
-        .missing()
-        .contains(&service.spec.database.url.secret_name.as_str())
+    missing_for_migration(service, seen).is_some()
+}
+
+/// The first Secret that the migration mounts and that does not exist.
+pub fn missing_for_migration<'a>(service: &'a ValidatedService, seen: &Seen) -> Option<&'a str> {
+    let missing = seen.secrets.missing();
+    config::secrets(service, Component::Migration)
+        .into_iter()
+        .map(|file| file.secret.secret_name.as_str())
+        .find(|name| missing.contains(name))
 }
 
 fn scales(service: &ValidatedService, seen: &Seen, migration: &Migration) -> Vec<Scale> {

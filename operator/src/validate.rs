@@ -74,7 +74,11 @@ pub fn validate(seen: &Seen) -> Result<ValidatedService, Invalid> {
         names,
         namespace: seen.key.namespace.clone(),
         uid: seen.uid.clone(),
-        migration_hash: migration_hash(&image, &spec.migration.trigger),
+        migration_hash: migration_hash(
+            &image,
+            &spec.migration.trigger,
+            spec.database.migration_url.as_ref(),
+        ),
         image,
         api_resources: resources("api.resources", &spec.api.resources, "100m", "64Mi")?,
         refresher_resources: resources("refresher.resources", &spec.refresher.resources, "50m", "32Mi")?,

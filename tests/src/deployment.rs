@@ -208,12 +208,15 @@ impl Deployment<'_> {
     }
 
     fn secrets(&self) -> Vec<Value> {
+        let owner = self.addresses.migration_url.as_deref();
         [
             ("vendor", "apiKey", self.addresses.vendor_key.as_str()),
             ("database", "url", &self.addresses.database_url),
             ("smtp", "url", &self.addresses.smtp_url),
             ("admin", "key", self.admin_key),
         ]
+        .into_iter()
+        .chain(owner.map(|url| ("database-owner", "url", url)))
         .map(|(name, key, value)| {
             json!({
                 "apiVersion": "v1",
@@ -222,7 +225,7 @@ impl Deployment<'_> {
                 "stringData": {key: value},
             })
         })
-        .to_vec()
+        .collect()
     }
 
     /// The resource; docs/samples/trading.yaml with the addresses of this machine.
@@ -232,6 +235,13 @@ impl Deployment<'_> {
             "disruption": {"maxUnavailable": 1},
             "bootstrapAdminKey": {"secretName": "admin", "key": "key"},
         });
+        let mut database = json!({
+            "url": {"secretName": "database", "key": "url"},
+            "port": port(&self.addresses.database_url),
+        });
+        if self.addresses.migration_url.is_some() {
+            database["migrationUrl"] = json!({"secretName": "database-owner", "key": "url"});
+        }
         if let Some(class) = self.ingress_class {
             api["ingress"] = json!({"className": class, "host": HOST});
         }
@@ -246,10 +256,7 @@ impl Deployment<'_> {
                     "allowHttp": true,
                     "apiKey": {"secretName": "vendor", "key": "apiKey"},
                 },
-                "database": {
-                    "url": {"secretName": "database", "key": "url"},
-                    "port": port(&self.addresses.database_url),
-                },
+                "database": database,
                 "dynamodb": {
                     "region": "us-east-1",
                     "tablePrefix": "trading",

@@ -11,13 +11,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, Uid, User};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::ports::Port;
 use crate::proc::{self, Proc};
 use crate::rundir;
 
+/// Owns what the migrations make.
 const SUPERUSER: &str = "fuse";
+/// What the services run as: a role that owns nothing.
+const SERVICE: &str = "fuse_service";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_GRACE: Duration = Duration::from_secs(20);
 
@@ -120,6 +124,7 @@ impl Postgres {
         };
         postgres.prepare()?;
         postgres.restart()?;
+        postgres.ensure_service_role()?;
         Ok(postgres)
     }
 
@@ -144,6 +149,12 @@ impl Postgres {
     pub fn url_at(&self, ip: IpAddr, database: &str) -> String {
         let address = SocketAddr::new(ip, self.port());
         format!("postgres://{SUPERUSER}:{}@{address}/{database}", self.password)
+    }
+
+    /// URL of a database of this name for the services: as a role that owns nothing and may do what `migrate` granted.
+    #[must_use]
+    pub fn service_url(&self, database: &str) -> String {
+        as_service(&self.url(database))
     }
 
     /// A new, empty database of its own; returns its URL.
@@ -322,6 +333,19 @@ impl Postgres {
         self.dir.join("data")
     }
 
+    /// The part of an administrator: see "Two roles" in docs/operations.md.
+    fn ensure_service_role(&self) -> Result<()> {
+        let roles = format!("select 1 from pg_roles where rolname = '{SERVICE}'");
+        if self.sql("postgres", &roles)?.is_empty() {
+            let password = service_password(&self.password);
+            self.sql(
+                "postgres",
+                &format!("create role {SERVICE} login password '{password}'"),
+            )?;
+        }
+        Ok(())
+    }
+
     fn prepare(&mut self) -> Result<()> {
         let password_file = self.dir.join("password");
         if self.data().join("PG_VERSION").exists() {
@@ -440,6 +464,20 @@ impl Drop for Postgres {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+/// The URL of the services' role that belongs to an owner's URL which an instance gave, whatever address it goes through.
+#[must_use]
+pub fn as_service(url: &str) -> String {
+    let (user, place) = url.rsplit_once('@').unwrap_or(("", url));
+    let password = user.rsplit(':').next().unwrap_or_default();
+    format!("postgres://{SERVICE}:{}@{place}", service_password(password))
+}
+
+/// Follows from the owner's, and not the other way round, so that a URL is enough to know both.
+fn service_password(owners: &str) -> String {
+    let digest = Sha256::digest(format!("{SERVICE} {owners}"));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn listen_addresses(options: &PostgresOptions) -> Vec<IpAddr> {

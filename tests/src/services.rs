@@ -362,6 +362,21 @@ impl Service {
     }
 }
 
+/// Runs `api-service migrate` for services that use `database_url`, as the owner of the tables where there is one.
+///
+/// # Errors
+/// When it fails; the message holds what it said.
+pub fn migrate(database_url: &str, migration_url: Option<&str>) -> Result<()> {
+    let owner = migration_url.map(|url| ("FUSE_DATABASE__MIGRATION_URL", url));
+    let envs = [("FUSE_DATABASE__URL", database_url)].into_iter().chain(owner);
+    let output = Service::run("api-service", &["migrate"], envs)?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        bail!("api-service migrate ended with {}:\n{said}", output.status);
+    }
+    Ok(())
+}
+
 fn options<K: Into<String>, V: Into<String>>(
     args: &[&str],
     envs: impl IntoIterator<Item = (K, V)>,

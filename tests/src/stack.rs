@@ -15,7 +15,8 @@ use vendor_simulator::{Simulator, SimulatorConfig};
 
 use crate::{
     dynamodb::DynamoDb,
-    postgres::{Postgres, PostgresOptions},
+    postgres::{self, Postgres, PostgresOptions},
+    services,
     smtp::{SmtpOptions, SmtpSink},
 };
 
@@ -48,7 +49,10 @@ pub struct StackOptions {
 /// Where everything is; what `xtask up` writes down for its next run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
+    /// As the services' role where the database is built in.
     pub database_url: String,
+    /// The same database as the role that owns the tables; absent where the caller brought a database.
+    pub migration_url: Option<String>,
     pub dynamodb_endpoint: String,
     /// Whether that is the stand-in.
     pub is_stand_in: bool,
@@ -107,11 +111,15 @@ impl Stack {
             (Some(simulator), _) => (simulator.vendor_url(), SimulatorConfig::default().api_key),
             (None, vendor) => vendor.context("no vendor")?,
         };
+        let migration_url = postgres
+            .as_ref()
+            .map(|postgres| postgres.url_at(seen_at, DATABASE));
         let addresses = Addresses {
             database_url: options
                 .database_url
-                .or_else(|| Some(postgres.as_ref()?.url_at(seen_at, DATABASE)))
+                .or_else(|| migration_url.as_deref().map(postgres::as_service))
                 .context("no database")?,
+            migration_url,
             dynamodb_endpoint: options
                 .dynamodb_endpoint
                 .or_else(|| Some(dynamodb.as_ref()?.endpoint_at(seen_at)))
@@ -143,6 +151,14 @@ impl Stack {
 }
 
 impl Addresses {
+    /// Brings the schema up to date, as the role that owns the tables.
+    ///
+    /// # Errors
+    /// When `api-service migrate` fails; the message holds what it said.
+    pub fn migrate(&self) -> Result<()> {
+        services::migrate(&self.database_url, self.migration_url.as_deref())
+    }
+
     /// Environment of a service that runs as a process beside these parts.
     #[must_use]
     pub fn service_envs(&self, admin_key: &str) -> Vec<(String, String)> {

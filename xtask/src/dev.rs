@@ -76,7 +76,9 @@ pub fn run(args: &Args) -> Result<()> {
         let envs = envs(args, &stack, &admin_key);
         Ok((stack, envs))
     })?;
-    steps.step("database schema", |_| migrate(&envs))?;
+    steps.step("database schema", |_| {
+        migrate(&envs, stack.addresses().migration_url.as_deref())
+    })?;
     let (api, refresher) = steps.step("services", |_| {
         let api = launch("api-service", &envs, Some(&args.listen))?;
         let refresher = launch("cache-refresher", &envs, None)?;
@@ -217,11 +219,16 @@ fn launch(name: &str, envs: &[(String, String)], listen: Option<&String>) -> Res
     Ok(service)
 }
 
-fn migrate(envs: &[(String, String)]) -> Result<()> {
-    let envs = envs.iter().map(|(key, value)| (key.clone(), value.clone()));
+/// As the owner of the tables, where the database is ours or its owner was given to us.
+fn migrate(envs: &[(String, String)], owner: Option<&str>) -> Result<()> {
+    let is_ours =
+        |name: &str| std::env::var_os(name).is_none() && std::env::var_os(format!("{name}_FILE")).is_none();
+    let owner = owner.filter(|_| is_ours("FUSE_DATABASE__URL") && is_ours("FUSE_DATABASE__MIGRATION_URL"));
+    let owner = owner.map(|url| ("FUSE_DATABASE__MIGRATION_URL".to_owned(), url.to_owned()));
+    let envs = envs.iter().cloned().chain(owner);
     let output = Service::run("api-service", &["migrate"], envs)?;
     if !output.status.success() {
-        let log = String::from_utf8_lossy(&output.stdout);
+        let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         bail!("api-service migrate ended with {}:\n{log}", output.status);
     }
     Ok(())

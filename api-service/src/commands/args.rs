@@ -20,7 +20,11 @@ pub enum Command {
     /// Serve the API (the default)
     Serve,
     /// Bring the database schema up to date; harmless to repeat
-    Migrate,
+    Migrate {
+        /// Then spread the tables over several servers by user; needs the Citus extension
+        #[arg(long)]
+        distribute: bool,
+    },
     /// Check the whole ledger: the hash chain, and every order and holding against it. Exit code 3 when something is wrong
     Verify {
         /// A link of the chain as a daily report shows it, such as 42:0123…; the chain must still hold it. Can be repeated

@@ -194,8 +194,7 @@ async fn without_a_schema_it_is_unavailable_until_migrated() -> Result<()> {
         .key(BOOTSTRAP)
         .refused(503, "database_unavailable", &[])
         .await?;
-    let env = [("FUSE_DATABASE__URL", world.database_url.clone())];
-    crate::support::run(&["migrate"], &env)?;
+    crate::support::migrate(&world.database_url)?;
     wait_for(&world, "/v1/orders", BOOTSTRAP).await
 }
 

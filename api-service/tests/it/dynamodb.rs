@@ -1,6 +1,7 @@
 //! DynamoDB away: at the start and later.
 
 use anyhow::Result;
+use fuse_harness::postgres::as_service;
 use fuse_harness::wait;
 
 use crate::support::{PATIENCE, Setup, World};
@@ -70,7 +71,7 @@ async fn away_at_the_start_it_is_ready_and_says_that_there_are_no_prices() -> Re
     let env: Vec<(&'static str, String)> = [
         ("FUSE_HTTP__LISTEN", "127.0.0.1:0".to_owned()),
         ("FUSE_ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
-        ("FUSE_DATABASE__URL", world.database_url.clone()),
+        ("FUSE_DATABASE__URL", as_service(&world.database_url)),
         ("FUSE_DYNAMODB__ENDPOINT", world.dynamodb.endpoint()),
         ("FUSE_VENDOR__BASE_URL", world.simulator.vendor_url()),
         ("FUSE_VENDOR__API_KEY", "simulator-key".to_owned()),

@@ -1,7 +1,7 @@
 //! The program itself: commands, configuration, the description of the interface.
 
 use anyhow::Result;
-use fuse_harness::postgres::Postgres;
+use fuse_harness::postgres::{Postgres, as_service};
 use fuse_harness::proc::Proc;
 use serde_json::Value;
 
@@ -25,6 +25,59 @@ fn migrating_twice_and_an_older_program_are_harmless() -> Result<()> {
     )?;
     let newer = run(&["migrate"], &env(&database))?;
     assert!(newer.contains("version 9999, newer than"), "{newer}");
+    Ok(())
+}
+
+#[test]
+fn migrating_says_what_the_services_role_may_and_what_it_lacks() -> Result<()> {
+    let postgres = Postgres::shared()?;
+    let database = postgres.database()?;
+    let alone = run(&["migrate"], &env(&database))?;
+    assert!(
+        alone.contains("the role fuse of database.url owns the tables and could switch them off")
+            && alone.contains("database.migration_url"),
+        "{alone}"
+    );
+    let mut two = env(&as_service(&database));
+    two.push(("FUSE_DATABASE__MIGRATION_URL", database.clone()));
+    let apart = run(&["migrate"], &two)?;
+    assert!(
+        apart.contains("already: nothing to do") && !apart.contains("Note"),
+        "{apart}"
+    );
+    let powerful = "create role powerful superuser login password 'x'";
+    postgres.sql_at(&database, powerful)?;
+    let (_, place) = database.rsplit_once('@').expect("a user in the URL");
+    two[0].1 = format!("postgres://powerful:x@{place}");
+    let around = run(&["migrate"], &two)?;
+    assert!(
+        around.contains("could get around the rules of the schema: it is a superuser"),
+        "{around}"
+    );
+    two[0].1 = format!("postgres://nobody:x@{place}");
+    let error = run(&["migrate"], &two).expect_err("no such role").to_string();
+    assert!(
+        error.contains("exit status: 1") && error.contains("create role nobody login password"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[test]
+fn distributing_without_the_extension_is_refused() -> Result<()> {
+    let postgres = Postgres::shared()?;
+    let database = postgres.database()?;
+    let error = run(&["migrate", "--distribute"], &env(&database)).expect_err("there is no Citus");
+    let error = error.to_string();
+    assert!(
+        error.contains("exit status: 1:") && error.contains("the Citus extension is not in this database"),
+        "{error}"
+    );
+    let tables = postgres.sql_at(
+        &database,
+        "select count(*) from pg_tables where schemaname = 'public'",
+    )?;
+    assert_eq!(tables, "0");
     Ok(())
 }
 

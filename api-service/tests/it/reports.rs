@@ -1,6 +1,7 @@
 //! Daily reports as they are stored.
 
 use anyhow::Result;
+use fuse_harness::postgres::as_service;
 
 use crate::support::{BOOTSTRAP, World};
 
@@ -32,7 +33,7 @@ async fn a_report_is_read_in_the_form_that_is_accepted() -> Result<()> {
 async fn store(world: &World) -> Result<()> {
     let metrics = fuse_platform::Metrics::new();
     let config = fuse_platform::config::DatabaseConfig {
-        url: fuse_platform::Secret::from_text(world.database_url.clone()),
+        url: fuse_platform::Secret::from_text(as_service(&world.database_url)),
         max_connections: 1,
         acquire_timeout: crate::support::PATIENCE,
         statement_timeout: crate::support::PATIENCE,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use fuse_domain::{Quote, Snapshot};
 use fuse_harness::dynamodb::DynamoDb;
-use fuse_harness::postgres::Postgres;
+use fuse_harness::postgres::{Postgres, as_service};
 use fuse_harness::proc::Proc;
 use fuse_harness::wait;
 use fuse_market::{CrawlLimits, Fence, SnapshotStore, VendorClient, crawl};
@@ -29,7 +29,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Setup {
     /// Of the service, on top of the usual ones.
     pub env: Vec<(&'static str, String)>,
-    /// Where the service finds the database instead of directly.
+    /// Where the service finds the database instead of directly; as the owner, like the world's own.
     pub database_url: Option<String>,
     /// Whether the schema is there.
     pub migrate: bool,
@@ -56,7 +56,7 @@ pub struct World {
     pub api: Api,
     pub simulator: Simulator,
     pub dynamodb: DynamoDb,
-    /// URL of the database, past any proxy.
+    /// URL of the database as the owner of the tables, past any proxy; the service uses another role.
     pub database_url: String,
     /// Of the user below, with the scopes read and trade.
     pub key: String,
@@ -89,7 +89,7 @@ impl World {
         }
         let direct = environment(&database_url, &simulator, &dynamodb);
         let (user, key) = if setup.migrate {
-            run(&["migrate"], &direct)?;
+            migrate(&database_url)?;
             let user = Uuid::now_v7();
             (user, make_key(&direct, Some(user), "read,trade")?)
         } else {
@@ -97,7 +97,7 @@ impl World {
         };
         let mut env = direct;
         if let Some(url) = &setup.database_url {
-            env.push(("FUSE_DATABASE__URL", url.clone()));
+            env.push(("FUSE_DATABASE__URL", as_service(url)));
         }
         env.extend(setup.env);
         let api = Api::start(&env)?;
@@ -289,7 +289,7 @@ fn environment(
         ("FUSE_ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
         ("FUSE_LIFECYCLE__DRAIN_DELAY_SECS", "0".to_owned()),
         ("FUSE_STOCKS__POLL_MILLIS", "50".to_owned()),
-        ("FUSE_DATABASE__URL", database_url.to_owned()),
+        ("FUSE_DATABASE__URL", as_service(database_url)),
         // The machine may be busy; tests of a database that is away set it shorter.
         ("FUSE_DATABASE__ACQUIRE_TIMEOUT_MILLIS", "10000".to_owned()),
         // A key of another command must not disturb this one.
@@ -304,6 +304,15 @@ fn environment(
         ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
     ]
+}
+
+/// As the owner of the tables, for the services' role.
+pub fn migrate(database_url: &str) -> Result<()> {
+    let env = [
+        ("FUSE_DATABASE__URL", as_service(database_url)),
+        ("FUSE_DATABASE__MIGRATION_URL", database_url.to_owned()),
+    ];
+    run(&["migrate"], &env).map(drop)
 }
 
 fn make_key(env: &[(&'static str, String)], user: Option<Uuid>, scopes: &str) -> Result<String> {

@@ -12,7 +12,8 @@ pub enum LedgerError {
     /// Too many writes wait, or the last one found the database away: this one was not begun.
     #[error("the database does not keep up, so the write was not begun")]
     Busy,
-    /// The schema is not there or older than this program: the migration has not run yet.
+    /// The schema is not there or older than this program, or our role was not granted what it needs: the migration has
+    /// not run yet.
     #[error("the database schema is not ready: run `api-service migrate` ({0})")]
     SchemaMissing(#[source] sqlx::Error),
     /// A deadlock, a lock timeout or a statement timeout: nothing was written, the same call may succeed.
@@ -35,6 +36,27 @@ pub enum LedgerError {
     /// The configured address is not one of a PostgreSQL database.
     #[error("database.url is not a PostgreSQL address: {0}")]
     Address(#[source] sqlx::Error),
+    /// The same of the address that migrations use.
+    #[error("database.migration_url is not a PostgreSQL address: {0}")]
+    OwnerAddress(#[source] sqlx::Error),
+    /// Tables cannot be distributed here.
+    #[error(
+        "the Citus extension is not in this database, so its tables stay on one server and nothing was changed: {what_to_do}"
+    )]
+    CitusMissing {
+        /// A clause.
+        what_to_do: &'static str,
+    },
+    /// The user of `database.url` is unknown to the server.
+    #[error(
+        "the role {role:?} of database.url does not exist; let an administrator of the database run: {statement}"
+    )]
+    RoleMissing {
+        /// Its name.
+        role: String,
+        /// What makes it.
+        statement: String,
+    },
 }
 
 impl LedgerError {
@@ -42,7 +64,13 @@ impl LedgerError {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Busy | Self::SchemaMissing(_) | Self::Conflict(_) => true,
-            Self::Refused(_) | Self::Corrupt { .. } | Self::Migration(_) | Self::Address(_) => false,
+            Self::Refused(_)
+            | Self::Corrupt { .. }
+            | Self::Migration(_)
+            | Self::Address(_)
+            | Self::OwnerAddress(_)
+            | Self::CitusMissing { .. }
+            | Self::RoleMissing { .. } => false,
         }
     }
 
@@ -57,7 +85,10 @@ impl LedgerError {
             | Self::Refused(_)
             | Self::Corrupt { .. }
             | Self::Migration(_)
-            | Self::Address(_) => false,
+            | Self::Address(_)
+            | Self::OwnerAddress(_)
+            | Self::CitusMissing { .. }
+            | Self::RoleMissing { .. } => false,
         }
     }
 
@@ -116,8 +147,8 @@ impl From<sqlx::Error> for LedgerError {
 fn by_sqlstate(code: &str, error: sqlx::Error) -> LedgerError {
     match code {
         "40001" | "40P01" | "55P03" | "57014" => LedgerError::Conflict(error),
-        // An undefined table, column or function.
-        "42P01" | "42703" | "42883" => LedgerError::SchemaMissing(error),
+        // An undefined table, column or function; a privilege that `migrate` grants.
+        "42P01" | "42703" | "42883" | "42501" => LedgerError::SchemaMissing(error),
         // A raised exception without a code, a violated constraint, a bad value.
         "P0001" => LedgerError::Refused(error),
         // A wrong password or database name can be put right on the server, so it is an outage as well.

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod audit;
+mod distribute;
 mod error;
+mod grants;
 pub mod keys;
 mod lead;
 mod metrics;
@@ -13,12 +15,14 @@ mod reports;
 mod row;
 
 pub use self::audit::{BadRow, Invariant, Progress, Verification, VerifyOptions};
+pub use self::distribute::Distributed;
 pub use self::error::LedgerError;
+pub use self::grants::ServiceRole;
 pub use self::keys::{
     ApiKey, Ensured, KeyLimits, KeyRefused, KeyText, KeyTextError, NewKey, Owner, PresentedKey, Scope,
 };
 pub use self::lead::Lead;
-pub use self::migrate::SCHEMA_VERSION;
+pub use self::migrate::{Migrated, SCHEMA_VERSION};
 pub use self::orders::{
     DailyLimit, Decision, ExpectedVersion, IdempotencyKey, IdempotencyKeyError, Order, OrderFilter,
     OrderOutlook, OrderPage, OutlookOf, Placed, Resolution, Resolve, Resolved, Settle, Settled, StoredAnswer,

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
+use fuse_platform::Secret;
 use sqlx::Connection as _;
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
 
+use crate::grants::{self, ServiceRole};
 use crate::{Ledger, LedgerError, row};
 
 /// Every migration in order: number, name, text. A test compares this list with the folder.
@@ -29,44 +31,67 @@ const FILES: &[(i64, &str, &str)] = &[
 /// The schema that this program needs. A newer one is fine: migrations only add.
 pub const SCHEMA_VERSION: i64 = FILES[FILES.len() - 1].0;
 
+/// What [`Ledger::migrate_as`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// The schema's version before; `None` when there was none.
+    pub before: Option<i64>,
+    /// The version that is now there.
+    pub version: i64,
+    /// The role that the service uses.
+    pub service: ServiceRole,
+}
+
 impl Ledger {
-    /// Brings the schema up to [`SCHEMA_VERSION`]; repeating it changes nothing, running it twice at once
-    /// is serialised by PostgreSQL's advisory lock. Returns the version that is now there.
+    /// The same as [`Ledger::migrate_as`] with the ledger's own role, which then owns the tables.
     ///
     /// # Errors
-    /// `Unavailable` when the database cannot be reached, `Migration` when a file failed or was edited
-    /// after it had been applied.
+    /// As [`Ledger::migrate_as`].
     pub async fn migrate(&self) -> Result<i64, LedgerError> {
-        let mut migrator = Migrator::with_migrations(
-            FILES
-                .iter()
-                .map(|&(version, name, sql)| {
-                    Migration::new(
-                        version,
-                        Cow::Borrowed(name),
-                        MigrationType::Simple,
-                        sql.into_sql_str(),
-                        false,
-                    )
-                })
-                .collect(),
-        );
-        // An older program beside a newer schema (a rollback) has nothing to do and nothing to complain of.
-        migrator.set_ignore_missing(true);
-        // Its own connection: a migration may run longer than a statement of the service.
-        let options = self.migration_options();
-        let connecting = PgConnection::connect_with(&options);
-        let mut connection = match tokio::time::timeout(crate::pool::CONNECT_TIMEOUT, connecting).await {
-            Ok(connected) => connected?,
-            Err(_) => return Err(LedgerError::Unavailable(sqlx::Error::PoolTimedOut)),
-        };
-        migrator.run(&mut connection).await.map_err(migration_error)?;
+        Ok(self.migrate_as(None).await?.version)
+    }
+
+    /// Brings the schema up to [`SCHEMA_VERSION`] as the role of the URL `owner`, and grants the ledger's own role what it
+    /// needs. Repeating it changes nothing, running it twice at once is serialised by PostgreSQL's advisory lock.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database cannot be reached, `RoleMissing` (nothing is changed then), `Migration` when a
+    /// file failed or was edited after it had been applied, `OwnerAddress` when the URL is none.
+    pub async fn migrate_as(&self, owner: Option<&Secret>) -> Result<Migrated, LedgerError> {
+        let mut connection = self.owner_connection(owner).await?;
+        let migrated = self.migrate_on(&mut connection).await?;
         // The work is done and committed; a connection that fails to say goodbye changes nothing.
         let _ = connection.close().await;
-        self.schema_version().await?.ok_or(LedgerError::Corrupt {
+        Ok(migrated)
+    }
+
+    pub(crate) async fn migrate_on(&self, connection: &mut PgConnection) -> Result<Migrated, LedgerError> {
+        let before = version(connection).await?;
+        let mut service = grants::find(connection, self.role()).await?;
+        migrator().run(&mut *connection).await.map_err(migration_error)?;
+        let version = version(connection).await?.ok_or(LedgerError::Corrupt {
             what: "schema version",
             detail: "no migration is recorded although all ran".to_owned(),
+        })?;
+        // A newer program has granted what its services need, and some of them may still run.
+        if version <= SCHEMA_VERSION {
+            grants::give(connection, &mut service).await?;
+        }
+        Ok(Migrated {
+            before,
+            version,
+            service,
         })
+    }
+
+    /// Its own connection: a migration may run longer than a statement of the service.
+    pub(crate) async fn owner_connection(&self, owner: Option<&Secret>) -> Result<PgConnection, LedgerError> {
+        let options = self.migration_options(owner)?;
+        let connecting = PgConnection::connect_with(&options);
+        match tokio::time::timeout(crate::pool::CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => Ok(connected?),
+            Err(_) => Err(LedgerError::Unavailable(sqlx::Error::PoolTimedOut)),
+        }
     }
 
     /// The newest migration that was applied; `None` when none ever was.
@@ -74,13 +99,44 @@ impl Ledger {
     /// # Errors
     /// `Unavailable` when the database cannot be reached.
     pub async fn schema_version(&self) -> Result<Option<i64>, LedgerError> {
-        let query = sqlx::query("select max(version) as version from _sqlx_migrations where success");
-        match self.read("schema_version", query).await {
+        match self.read("schema_version", sqlx::query(VERSION)).await {
             Ok(rows) => row::get(row::only(&rows, "schema version")?, "version"),
             Err(LedgerError::SchemaMissing(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
+}
+
+const VERSION: &str = "select max(version) as version from _sqlx_migrations where success";
+
+async fn version(connection: &mut PgConnection) -> Result<Option<i64>, LedgerError> {
+    match sqlx::query(VERSION).fetch_one(connection).await {
+        Ok(found) => row::get(&found, "version"),
+        Err(error) => match LedgerError::from(error) {
+            LedgerError::SchemaMissing(_) => Ok(None),
+            other => Err(other),
+        },
+    }
+}
+
+fn migrator() -> Migrator {
+    let mut migrator = Migrator::with_migrations(
+        FILES
+            .iter()
+            .map(|&(version, name, sql)| {
+                Migration::new(
+                    version,
+                    Cow::Borrowed(name),
+                    MigrationType::Simple,
+                    sql.into_sql_str(),
+                    false,
+                )
+            })
+            .collect(),
+    );
+    // An older program beside a newer schema (a rollback) has nothing to do and nothing to complain of.
+    migrator.set_ignore_missing(true);
+    migrator
 }
 
 /// An outage during the migration is an outage; everything else is the migration's own failure.

@@ -11,8 +11,8 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fuse_platform::Metrics;
 use fuse_platform::config::DatabaseConfig;
+use fuse_platform::{Metrics, Secret};
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
@@ -133,10 +133,20 @@ impl Ledger {
         self.db.pool.close().await;
     }
 
-    pub(crate) fn migration_options(&self) -> PgConnectOptions {
-        self.options
-            .clone()
-            .options([("lock_timeout", MIGRATION_LOCK_TIMEOUT_MILLIS.to_string())])
+    /// Those of the URL `owner`, or our own.
+    pub(crate) fn migration_options(&self, owner: Option<&Secret>) -> Result<PgConnectOptions, LedgerError> {
+        let options = match owner {
+            Some(url) => PgConnectOptions::from_str(url.reveal().expose_secret())
+                .map_err(LedgerError::OwnerAddress)?
+                .application_name("fuse"),
+            None => self.options.clone(),
+        };
+        Ok(options.options([("lock_timeout", MIGRATION_LOCK_TIMEOUT_MILLIS.to_string())]))
+    }
+
+    /// The role that this ledger's statements run as.
+    pub(crate) fn role(&self) -> &str {
+        self.options.get_username()
     }
 
     /// The server finds out within half a minute that the other end is gone.

@@ -23,6 +23,7 @@ pub const ADMIN_PORT: i32 = 9090;
 const OPERATOR_VARIABLES: &[&str] = &[
     "FUSE_ADMIN__LISTEN",
     "FUSE_AUTH__BOOTSTRAP_ADMIN_KEY",
+    "FUSE_DATABASE__MIGRATION_URL",
     "FUSE_DATABASE__URL",
     "FUSE_DYNAMODB__ENDPOINT",
     "FUSE_DYNAMODB__REGION",
@@ -178,6 +179,10 @@ pub fn secrets(service: &ValidatedService, component: Component) -> Vec<SecretFi
         )
     };
     let database = || file("database-url", "FUSE_DATABASE__URL_FILE", &spec.database.url);
+    let owner = || {
+        let url = spec.database.migration_url.as_ref();
+        url.map(|url| file("database-migration-url", "FUSE_DATABASE__MIGRATION_URL_FILE", url))
+    };
     let redis = || {
         spec.redis
             .as_ref()
@@ -201,6 +206,7 @@ pub fn secrets(service: &ValidatedService, component: Component) -> Vec<SecretFi
             .collect(),
         Component::Refresher => [Some(vendor()), redis()].into_iter().flatten().collect(),
         Component::Report => [Some(database()), smtp()].into_iter().flatten().collect(),
-        Component::Migration => vec![database()],
+        // It needs the services' URL, too: it grants to that role.
+        Component::Migration => [Some(database()), owner()].into_iter().flatten().collect(),
     }
 }

@@ -1,4 +1,4 @@
-//! The migration: a Job per hash of image, command and trigger. Made once, never changed; a TTL removes it.
+//! The migration: a Job per hash of image, command, trigger and owner. Made once, never changed; a TTL removes it.
 
 use serde_json::json;
 

@@ -7,7 +7,7 @@ use crate::apply::Application;
 use crate::dereference::{Secrets, Seen};
 use crate::facts::DeploymentFact;
 use crate::names::Component;
-use crate::rollout::{Migration, Withheld};
+use crate::rollout::{Migration, Withheld, missing_for_migration};
 use crate::validate::ValidatedService;
 
 /// A condition in the making.
@@ -226,12 +226,11 @@ fn migrated(migration: &Migration, seen: &Seen, service: &ValidatedService) -> V
             Verdict::no(Reason::MigrationFailed, format!("Job {}: {why}", migration.job))
         }
         MigrationState::Pending => {
-            let secret = service.spec.database.url.secret_name.as_str();
             let why = if service.spec.paused {
                 "the spec is paused".to_owned()
             } else if service.spec.suspended {
                 "the spec is suspended".to_owned()
-            } else if seen.secrets.missing().contains(&secret) {
+            } else if let Some(secret) = missing_for_migration(service, seen) {
                 format!("Secret {secret} does not exist")
             } else {
                 "it is about to start".to_owned()

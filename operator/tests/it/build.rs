@@ -149,6 +149,23 @@ fn secrets_are_files() -> Result<()> {
     Ok(())
 }
 
+/// Pods that serve could otherwise switch the rules of the tables off.
+#[test]
+fn only_the_migration_mounts_the_owners_url() -> Result<()> {
+    let (with, without) = (validated(FULL)?, validated(MINIMAL)?);
+    let owner = "FUSE_DATABASE__MIGRATION_URL_FILE";
+    let mounts = |service: &ValidatedService, component| {
+        let files = build::config::secrets(service, component);
+        files.iter().any(|file| file.variable == owner)
+    };
+    for component in [Component::Api, Component::Refresher, Component::Report] {
+        assert!(!mounts(&with, component), "{}", component.as_str());
+    }
+    assert!(mounts(&with, Component::Migration));
+    assert!(!mounts(&without, Component::Migration));
+    Ok(())
+}
+
 #[test]
 fn users_cannot_set_what_the_operator_sets() -> Result<()> {
     let mut ours = BTreeSet::new();

@@ -80,6 +80,10 @@ fn refused() -> Vec<(Value, &'static str)> {
             "baseUrl must be https without user or query; http needs allowHttp",
         ),
         (
+            spec(json!({"database": {"migrationUrl": {"secretName": "database"}}})),
+            "migrationUrl must name another key than url: it is of another role",
+        ),
+        (
             spec(json!({"api": {"disruption": {"maxUnavailable": null, "minAvailable": 3}}})),
             "disruption.minAvailable must be below the replica count, or drains never finish",
         ),
@@ -157,7 +161,7 @@ fn no_rule_is_forgotten() -> Result<()> {
     collect(&serde_json::to_value(fuse_crds::crd()?)?, &mut sentences);
     assert_eq!(
         sentences.len(),
-        13,
+        14,
         "the rules of the reference, one of them on change"
     );
     let tested: Vec<&str> = refused()

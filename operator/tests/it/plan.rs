@@ -233,7 +233,7 @@ fn a_failed_migration_stays_failed_when_its_job_is_gone() -> Result<()> {
 }
 
 #[test]
-fn hash_depends_on_image_and_trigger_only() -> Result<()> {
+fn hash_depends_on_image_trigger_and_owner_only() -> Result<()> {
     let hash = |change: fn(&mut FuseTradingService)| -> Result<String> {
         let mut scene = Scene::new(MINIMAL)?;
         change(&mut scene.service);
@@ -247,6 +247,13 @@ fn hash_depends_on_image_and_trigger_only() -> Result<()> {
         same
     );
     assert_ne!(hash(|service| service.spec.migration.trigger = "x".into())?, same);
+    assert_eq!(
+        hash(|service| service.spec.database.url.key = "other".into())?,
+        same
+    );
+    let owned =
+        hash(|service| service.spec.database.migration_url = Some(service.spec.vendor.api_key.clone()))?;
+    assert_ne!(owned, same, "another owner grants anew");
     Ok(())
 }
 
@@ -281,6 +288,14 @@ fn no_job_starts_paused_suspended_or_without_its_secret() -> Result<()> {
         plan.decision(&children.migration_job),
         Decision::Create,
         "it does not need this one"
+    );
+    let mut scene = Scene::new(FULL)?;
+    scene.secrets = missing("database-owner");
+    let (plan, children) = scene.plan()?;
+    assert_eq!(
+        plan.decision(&children.migration_job),
+        Decision::Withhold(Withheld::NotNow),
+        "it migrates as the owner"
     );
     Ok(())
 }

@@ -160,7 +160,7 @@ impl World {
     }
 
     pub async fn create_secrets(&self) -> Result<()> {
-        for name in ["vendor", "database", "redis", "admin", "smtp"] {
+        for name in ["vendor", "database", "database-owner", "redis", "admin", "smtp"] {
             self.create_secret(name).await?;
         }
         Ok(())

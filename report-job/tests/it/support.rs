@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use fuse_domain::{Fill, OrderRequest, Outcome, Price, Quantity, QuoteUsed, Reason, Side, Symbol};
-use fuse_harness::postgres::Postgres;
+use fuse_harness::postgres::{Postgres, as_service};
 use fuse_harness::smtp::SmtpSink;
 use fuse_ledger::{
     Decision, Delivery, IdempotencyKey, Ledger, Placed, Settle, StoredAnswer, StoredReport, SubmitOrder,
@@ -45,15 +45,16 @@ pub async fn fixture() -> Result<Fixture> {
     fixture_at(&Postgres::shared()?.database()?).await
 }
 
+/// On the database of an owner's URL, as the services' role.
 pub async fn fixture_at(url: &str) -> Result<Fixture> {
     let database = DatabaseConfig {
-        url: Secret::from_text(url),
+        url: Secret::from_text(as_service(url)),
         max_connections: 5,
         acquire_timeout: Duration::from_secs(2),
         statement_timeout: Duration::from_secs(5),
     };
     let ledger = Ledger::new(&database, &Metrics::new())?;
-    ledger.migrate().await?;
+    ledger.migrate_as(Some(&Secret::from_text(url))).await?;
     let user = Uuid::now_v7();
     ledger
         .create_user(user, "Ada", at("2026-03-01T00:00:00Z"))

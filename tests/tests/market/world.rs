@@ -4,12 +4,12 @@ use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 use fuse_harness::client::ApiClient;
 use fuse_harness::dynamodb::DynamoDb;
 use fuse_harness::load::Target;
-use fuse_harness::postgres::Postgres;
-use fuse_harness::services::Service;
+use fuse_harness::postgres::{Postgres, as_service};
+use fuse_harness::services::{self, Service};
 use fuse_harness::wait;
 use serde_json::{Value, json};
 use vendor_simulator::{Action, Latency, Operation, Rule, Simulator, SimulatorConfig};
@@ -36,8 +36,10 @@ impl World {
         let vendor_key = config.api_key.clone();
         let vendor = Simulator::start(config)?;
         let dynamodb = Arc::new(DynamoDb::start()?);
+        let owner = Postgres::shared()?.database()?;
+        let service = as_service(&owner);
         let own = [
-            ("FUSE_DATABASE__URL", Postgres::shared()?.database()?),
+            ("FUSE_DATABASE__URL", service.clone()),
             ("FUSE_DYNAMODB__ENDPOINT", dynamodb.endpoint()),
             ("FUSE_DYNAMODB__TABLE_PREFIX", "test".to_owned()),
             ("FUSE_VENDOR__BASE_URL", vendor.vendor_url()),
@@ -54,8 +56,7 @@ impl World {
             .chain(settings)
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
-        let migrated = Service::run("api-service", &["migrate"], envs.clone())?;
-        ensure!(migrated.status.success(), "api-service migrate failed");
+        services::migrate(&service, Some(&owner))?;
         Ok(Self {
             vendor,
             dynamodb,

@@ -27,8 +27,7 @@ pub fn measure(rounds: usize) -> Result<Vec<Figure>> {
     let stack = Stack::start(StackOptions::default())?;
     let envs = stack.addresses().service_envs(&crate::summary::new_secret());
     let envs_of = |pairs: &[(String, String)]| pairs.to_vec();
-    let migrated = Service::run("api-service", &["migrate"], envs_of(&envs))?;
-    anyhow::ensure!(migrated.status.success(), "api-service migrate failed");
+    stack.addresses().migrate()?;
     let mut figures = Vec::new();
     for process in PROCESSES {
         let mut ready = Figure::new(

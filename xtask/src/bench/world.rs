@@ -4,10 +4,11 @@ use std::fs::OpenOptions;
 use std::process::Output;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use fuse_harness::client::ApiClient;
 use fuse_harness::dynamodb::DynamoDb;
-use fuse_harness::services::{Binaries, Service, ServiceOptions};
+use fuse_harness::postgres::as_service;
+use fuse_harness::services::{self, Binaries, Service, ServiceOptions};
 use fuse_harness::stack::{Stack, StackOptions};
 use fuse_harness::wait;
 use vendor_simulator::{Simulator, SimulatorConfig};
@@ -32,37 +33,33 @@ impl World {
         Self::start_on(vendor, None)
     }
 
-    /// The same on a database of the caller's.
-    pub fn start_on(vendor: SimulatorConfig, database_url: Option<String>) -> Result<Self> {
+    /// The same on a database of the harness, by its owner's URL.
+    pub fn start_on(vendor: SimulatorConfig, owner: Option<String>) -> Result<Self> {
         Binaries::use_dir(&build::binaries(Profile::Release)?)?;
         let vendor_key = vendor.api_key.clone();
         let vendor = Simulator::start(vendor).context("start the simulated vendor")?;
         let stack = Stack::start(StackOptions {
             vendor: Some((vendor.vendor_url(), vendor_key)),
-            database_url,
+            database_url: owner.as_deref().map(as_service),
             ..StackOptions::default()
         })?;
         let admin_key = new_secret();
         let envs = stack.addresses().service_envs(&admin_key);
-        let world = Self {
+        match owner {
+            Some(owner) => Self::migrate(&owner)?,
+            None => stack.addresses().migrate()?,
+        }
+        Ok(Self {
             stack,
             vendor,
             admin_key,
             envs,
-        };
-        world.migrate(&world.stack.addresses().database_url)?;
-        Ok(world)
+        })
     }
 
-    /// Brings the schema of a database up to date.
-    pub fn migrate(&self, database_url: &str) -> Result<()> {
-        let migrated = self.run(
-            "api-service",
-            &["migrate"],
-            &[("FUSE_DATABASE__URL", database_url)],
-        )?;
-        ensure!(migrated.status.success(), "api-service migrate failed");
-        Ok(())
+    /// Brings the schema of a database up to date, as its owner.
+    pub fn migrate(owner: &str) -> Result<()> {
+        services::migrate(&as_service(owner), Some(owner))
     }
 
     /// Runs a command to its end; `envs` win over the world's own.

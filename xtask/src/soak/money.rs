@@ -35,8 +35,7 @@ impl Session {
         let stack = Stack::start(StackOptions::default())?;
         let admin_key = new_secret();
         let envs = stack.addresses().service_envs(&admin_key);
-        let migrated = Service::run("api-service", &["migrate"], envs.clone())?;
-        anyhow::ensure!(migrated.status.success(), "api-service migrate failed");
+        stack.addresses().migrate()?;
         let start = |name: &str| {
             let service = Service::launch(
                 name,

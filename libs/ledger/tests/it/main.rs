@@ -1,10 +1,11 @@
 //! The ledger against a real PostgreSQL, one fresh database per test.
 
 mod support;
-mod unknown;
 
 mod audit;
 mod batches;
+mod distribute;
+mod growth;
 mod keys;
 mod orders;
 mod outage;
@@ -12,5 +13,7 @@ mod outlook;
 mod portfolio_life;
 mod portfolios;
 mod reports;
+mod role;
 mod schema;
+mod unknown;
 mod yardstick;

@@ -312,24 +312,3 @@ async fn a_sealed_report_never_changes_and_periods_neither_gap_nor_overlap() -> 
     }
     Ok(())
 }
-
-/// Growth: a distributed database keeps a user's rows on one node, so every key holds the user.
-#[tokio::test]
-async fn every_growing_table_has_the_user_in_each_of_its_keys() -> Result<()> {
-    let fixture = fixture().await?;
-    let without = fixture
-        .text(
-            "select coalesce(string_agg(c.relname || '.' || i.relname, ', '), '')
-             from pg_index x
-             join pg_class c on c.oid = x.indrelid join pg_class i on i.oid = x.indexrelid
-             where c.relname in ('users', 'portfolios', 'holdings', 'orders', 'order_events') and x.indisunique
-               and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attnum = any (x.indkey) and a.attname = 'user_id')",
-        )
-        .await?;
-    assert_eq!(without, "");
-    let sequences = fixture
-        .text("select count(*)::text from pg_class where relkind = 'S'")
-        .await?;
-    assert_eq!(sequences, "0", "a sequence would have to be shared by all nodes");
-    Ok(())
-}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use fuse_domain::{Fill, OrderRequest, Outcome, Price, Quantity, QuoteUsed, Side, Symbol};
+use fuse_harness::postgres::{Postgres, as_service};
 use fuse_ledger::{
     Decision, IdempotencyKey, Ledger, Order, Placed, Settle, Settled, StoredAnswer, SubmitOrder,
 };
@@ -13,10 +14,11 @@ use jiff::Timestamp;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-/// A ledger on its own database, with one user.
+/// A ledger on its own database, as the services' role, with one user.
 pub struct Fixture {
     pub ledger: Ledger,
     pub metrics: Metrics,
+    /// As the role that owns the tables.
     pub url: String,
     pub user: Uuid,
 }
@@ -31,15 +33,15 @@ pub fn config(url: &str) -> DatabaseConfig {
 }
 
 pub async fn fixture() -> Result<Fixture> {
-    let url = fuse_harness::postgres::Postgres::shared()?.database()?;
+    let url = Postgres::shared()?.database()?;
     let metrics = Metrics::new();
     // Some tests start a hundred calls at once on ten connections.
     let patient = DatabaseConfig {
         acquire_timeout: Duration::from_secs(30),
-        ..config(&url)
+        ..config(&as_service(&url))
     };
     let ledger = Ledger::new(&patient, &metrics)?;
-    ledger.migrate().await?;
+    ledger.migrate_as(Some(&Secret::from_text(url.as_str()))).await?;
     let user = Uuid::now_v7();
     ledger
         .create_user(user, "Ada", at("2026-03-02T10:00:00Z"))
@@ -76,6 +78,15 @@ pub fn answer(status: u16, body: &str) -> StoredAnswer {
         status,
         body: body.to_owned(),
     }
+}
+
+async fn by_hand_at(url: &str, sql: &str) -> Result<Result<(), String>> {
+    let mut connection = PgConnection::connect(url).await?;
+    let outcome = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+        .execute(&mut connection)
+        .await;
+    connection.close().await?;
+    Ok(outcome.map(drop).map_err(|error| error.to_string()))
 }
 
 impl Fixture {
@@ -144,21 +155,21 @@ impl Fixture {
         found.context("no such order")
     }
 
-    /// A connection of its own, for hand-written SQL.
+    /// A connection of its own as the owner of the tables, for hand-written SQL.
     pub async fn connection(&self) -> Result<PgConnection> {
         PgConnection::connect(&self.url)
             .await
             .context("connecting to the test's own database")
     }
 
-    /// Hand-written SQL; its error's text when it is refused.
+    /// Hand-written SQL as the owner of the tables; its error's text when it is refused.
     pub async fn by_hand(&self, sql: &str) -> Result<Result<(), String>> {
-        let mut connection = self.connection().await?;
-        let outcome = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
-            .execute(&mut connection)
-            .await;
-        connection.close().await?;
-        Ok(outcome.map(drop).map_err(|error| error.to_string()))
+        by_hand_at(&self.url, sql).await
+    }
+
+    /// The same as the role that the services use.
+    pub async fn by_hand_as_service(&self, sql: &str) -> Result<Result<(), String>> {
+        by_hand_at(&as_service(&self.url), sql).await
     }
 
     /// One text from the database.

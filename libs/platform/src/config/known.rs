@@ -33,6 +33,7 @@ pub const KNOWN_KEYS: &[&str] = &[
     "database.acquire_timeout_millis",
     "database.max_connections",
     "database.migrate_wait_secs",
+    "database.migration_url",
     "database.statement_timeout_millis",
     "database.url",
     "dynamodb.attempt_timeout_millis",

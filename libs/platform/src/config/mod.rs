@@ -14,7 +14,7 @@ mod value;
 
 pub use groups::{
     AdminConfig, AuthConfig, DatabaseConfig, DynamoDbConfig, HttpConfig, LifecycleConfig, MailConfig,
-    RedisConfig, RefreshConfig, ReportConfig, RuntimeConfig, VendorConfig,
+    RedisConfig, RefreshConfig, ReportConfig, RuntimeConfig, VendorConfig, migration_url,
 };
 pub use known::{KNOWN_KEYS, KNOWN_SECTIONS};
 pub use mistake::{Mistake, Mistakes};

@@ -105,7 +105,7 @@ impl Database {
     /// Makes it. Users and keys are made by the API, the further portfolios by SQL.
     pub fn make(scene: &Scene, name: &'static str) -> Result<Self> {
         scene.postgres.create_database(name)?;
-        scene.world.migrate(&scene.postgres.url(name))?;
+        World::migrate(&scene.postgres.url(name))?;
         let mut database = Self {
             name,
             keys: Vec::new(),
@@ -138,7 +138,7 @@ impl Database {
     }
 
     fn launch(&self, scene: &Scene) -> Result<Service> {
-        let url = scene.postgres.url(self.name);
+        let url = scene.postgres.service_url(self.name);
         scene
             .world
             .launch_ready("api-service", &[("FUSE_DATABASE__URL", &url)])
@@ -157,7 +157,7 @@ impl Database {
 
     /// Runs a command of api-service on it; returns whether it succeeded, what it said and how long it took.
     pub fn command(&self, scene: &Scene, args: &[&str]) -> Result<(bool, String, Duration)> {
-        let url = scene.postgres.url(self.name);
+        let url = scene.postgres.service_url(self.name);
         let begun = Instant::now();
         let output = scene
             .world

@@ -88,8 +88,7 @@ impl Market {
         ] {
             envs.push((key.to_owned(), value.to_owned()));
         }
-        let migrated = Service::run("api-service", &["migrate"], envs.clone())?;
-        ensure!(migrated.status.success(), "api-service migrate failed");
+        stack.addresses().migrate()?;
         let services = ["cache-refresher", "api-service", "api-service"]
             .into_iter()
             .map(|name| {

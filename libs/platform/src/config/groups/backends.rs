@@ -46,6 +46,15 @@ impl DatabaseConfig {
     }
 }
 
+/// The URL that `migrate` uses, as the role that owns the tables; `None`: it uses the service's own.
+pub fn migration_url(reader: &mut Reader) -> Option<Secret> {
+    reader.secret_checked(
+        "database.migration_url",
+        "URL of the same database for migrate, as the role that owns the tables; without it database.url, whose role could then switch the schema's rules off",
+        postgres_url,
+    )
+}
+
 fn postgres_url(text: &str) -> Result<(), &'static str> {
     let known = ["postgres://", "postgresql://"]
         .iter()

@@ -5,6 +5,6 @@ mod backends;
 mod business;
 mod frame;
 
-pub use backends::{DatabaseConfig, DynamoDbConfig, RedisConfig, VendorConfig};
+pub use backends::{DatabaseConfig, DynamoDbConfig, RedisConfig, VendorConfig, migration_url};
 pub use business::{AuthConfig, MailConfig, RefreshConfig, ReportConfig};
 pub use frame::{AdminConfig, HttpConfig, LifecycleConfig, RuntimeConfig};
