@@ -1,7 +1,6 @@
 //! `cargo xtask soak NAME`: long randomized runs; each run is a pure function of its seed, so any can be replayed.
 
 mod money;
-mod random;
 mod walks;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,0 +1,5 @@
+//! Orders across processes: real binaries between the simulated vendor and a real PostgreSQL, while each of them fails. What is
+//! checked is what clients were told, what the ledger holds and what the vendor executed.
+
+#[path = "orders/kills.rs"]
+mod kills;
