@@ -3,3 +3,5 @@
 
 #[path = "orders/kills.rs"]
 mod kills;
+#[path = "orders/support.rs"]
+mod support;

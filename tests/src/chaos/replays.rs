@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -9,19 +10,20 @@ use tokio::task::JoinSet;
 
 use super::journal::{Entry, Got, Journal, Told};
 use super::step::User;
-use super::traffic::post_order;
-use super::{SUBMITTED_IS_SWEPT, Violations};
-use crate::background;
+use super::{SUBMITTED_IS_SWEPT, Violations, traffic};
+use crate::{background, wait};
 
 /// Keys that are repeated at a time.
 const AT_ONCE: usize = 8;
+/// For one of them, on a loaded machine.
+const SOON: Duration = Duration::from_secs(30);
 
-/// Repeats every key, twice, and notes the answers in the journal; returns what was wrong with them.
+/// Repeats every key, those without an outcome twice, and notes the answers in the journal; returns what was wrong with them.
 ///
 /// # Errors
 /// When the client breaks.
 pub(super) fn repeat_all(journal: &Arc<Journal>, users: &[User], urls: &[String]) -> Result<Violations> {
-    let keys = journal.entries();
+    let mut keys = journal.entries();
     let mut violations = Violations::new();
     for _ in 0..2 {
         for (key, got) in send_all(&keys, users, urls)? {
@@ -31,6 +33,8 @@ pub(super) fn repeat_all(journal: &Arc<Journal>, users: &[User], urls: &[String]
             }
             journal.gets(&key, got.as_ref());
         }
+        // What had no outcome has one now, and must keep it.
+        keys.retain(|_, entry| entry.outcome().is_none());
     }
     Ok(violations)
 }
@@ -52,6 +56,7 @@ fn send_all(
             )
         })
         .collect();
+    let http = traffic::http_client()?;
     background::block_on(async move {
         let mut answers = Vec::new();
         let mut tasks = JoinSet::new();
@@ -59,8 +64,9 @@ fn send_all(
             if tasks.len() >= AT_ONCE {
                 answers.extend(tasks.join_next().await.transpose()?);
             }
+            let http = http.clone();
             tasks.spawn(async move {
-                let got = post_order(&background::http_client(), &url, &api_key, &key, &order).await;
+                let got = insist(&http, &url, &api_key, &key, &order).await;
                 (key, got)
             });
         }
@@ -69,6 +75,26 @@ fn send_all(
         }
         Ok(answers)
     })
+}
+
+/// A busy replica may ask its client to come back; what counts is what it says then.
+async fn insist(
+    http: &reqwest::Client,
+    url: &str,
+    api_key: &str,
+    key: &str,
+    order: &Value,
+) -> Option<Got> {
+    let post = || traffic::post_order(http, url, api_key, key, order);
+    let answered = wait::until_async("an answer to a repeat", SOON, || async {
+        let got = post().await?;
+        (got.status != 503 || got.told() != Told::Nothing).then_some(got)
+    });
+    match answered.await {
+        Ok(got) => Some(got),
+        // What it says now is what is judged.
+        Err(_) => post().await,
+    }
 }
 
 /// What is wrong with the answer to a repeat.

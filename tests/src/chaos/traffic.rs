@@ -52,11 +52,7 @@ impl Traffic {
         users: Vec<User>,
         quotes: Vec<Quote>,
     ) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(ANSWER_DEADLINE)
-            .build()
-            .context("make the client")?;
+        let http = http_client()?;
         let shared = Arc::new(Shared {
             seed,
             urls,
@@ -193,6 +189,15 @@ impl Shared {
         }
         got
     }
+}
+
+/// A client that keeps its connections.
+pub(super) fn http_client() -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(ANSWER_DEADLINE)
+        .build()
+        .context("make the client")
 }
 
 /// Places an order; `None` when no whole answer comes.

@@ -83,8 +83,7 @@ impl World {
             ("FUSE_STOCKS__POLL_MILLIS", "200".to_owned()),
             ("FUSE_LIFECYCLE__DRAIN_DELAY_SECS", "0".to_owned()),
             ("FUSE_AUTH__BOOTSTRAP_ADMIN_KEY", ADMIN_KEY.to_owned()),
-            // What an outage of the database makes a client wait, and what an outcome without an order waits for.
-            ("FUSE_DATABASE__ACQUIRE_TIMEOUT_MILLIS", "500".to_owned()),
+            // What an outcome without an order waits for, and the longest that a hanging database is waited for.
             ("FUSE_DATABASE__STATEMENT_TIMEOUT_MILLIS", "1000".to_owned()),
         ];
         let sweep = super::SUBMITTED_IS_SWEPT.then(|| ("FUSE_ORDERS__SWEEP_MARGIN_SECS", "1".to_owned()));
