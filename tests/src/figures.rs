@@ -61,7 +61,12 @@ mod tests {
 
     #[test]
     fn texts_of_one_value_are_one_text() {
-        for (long, short) in [("12.5000", "12.5"), ("100", "100"), ("100.00", "100"), ("0.10", "0.1")] {
+        for (long, short) in [
+            ("12.5000", "12.5"),
+            ("100", "100"),
+            ("100.00", "100"),
+            ("0.10", "0.1"),
+        ] {
             assert_eq!(shortest(long), short);
         }
     }

@@ -22,15 +22,9 @@ pub enum Blow {
     /// All connections to PostgreSQL are reset, so many times.
     CutDatabase { times: u64 },
     /// The network to PostgreSQL keeps bytes back, then lets them pass.
-    HangDatabase {
-        outage: Duration,
-        kill: Option<usize>,
-    },
+    HangDatabase { outage: Duration, kill: Option<usize> },
     /// PostgreSQL refuses connections for a time.
-    RefuseDatabase {
-        outage: Duration,
-        kill: Option<usize>,
-    },
+    RefuseDatabase { outage: Duration, kill: Option<usize> },
     /// SIGKILL to PostgreSQL; it recovers when it is started again.
     KillPostgres { kill: Option<usize> },
     /// PostgreSQL is restarted in order.

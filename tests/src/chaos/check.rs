@@ -105,7 +105,10 @@ fn answers_against_rows(evidence: &Evidence, rows: &[Row], found: &mut Violation
         }
     }
     for row in rows.iter().filter(|row| !entries.contains_key(&row.key)) {
-        found.push(format!("order {} has a key that nobody sent: {}", row.id, row.key));
+        found.push(format!(
+            "order {} has a key that nobody sent: {}",
+            row.id, row.key
+        ));
     }
 }
 

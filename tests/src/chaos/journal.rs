@@ -115,6 +115,11 @@ impl Journal {
         self.lock().get(key).cloned()
     }
 
+    /// What another journal holds is held by this one too.
+    pub fn take_in(&self, other: &Self) {
+        self.lock().extend(other.entries());
+    }
+
     #[must_use]
     pub fn entries(&self) -> BTreeMap<String, Entry> {
         self.lock().clone()

@@ -21,7 +21,7 @@ pub use journal::{Got, Journal, Told};
 pub use plan::Plan;
 pub use run::{Report, Session};
 pub use step::{Quote, Step, User};
-pub use traffic::Traffic;
+pub use traffic::{Traffic, place_all};
 pub use world::{ADMIN_KEY, BUY_TIMEOUT, Options, World};
 
 /// What went wrong; empty when nothing did.

@@ -78,13 +78,7 @@ fn send_all(
 }
 
 /// A busy replica may ask its client to come back; what counts is what it says then.
-async fn insist(
-    http: &reqwest::Client,
-    url: &str,
-    api_key: &str,
-    key: &str,
-    order: &Value,
-) -> Option<Got> {
+async fn insist(http: &reqwest::Client, url: &str, api_key: &str, key: &str, order: &Value) -> Option<Got> {
     let post = || traffic::post_order(http, url, api_key, key, order);
     let answered = wait::until_async("an answer to a repeat", SOON, || async {
         let got = post().await?;
@@ -118,6 +112,9 @@ fn judge(key: &str, entry: &Entry, now: Option<&Got>) -> Option<String> {
         // A request that is no order, or whose key was taken by nothing yet.
         Told::Nothing if now.status == 422 => None,
         Told::Nothing if now.status == 409 && !SUBMITTED_IS_SWEPT => None,
-        Told::Nothing => Some(format!("{key}: the repeat at rest says {} {}", now.status, now.body)),
+        Told::Nothing => Some(format!(
+            "{key}: the repeat at rest says {} {}",
+            now.status, now.body
+        )),
     }
 }

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
+use super::Violations;
 use super::blow::Blow;
 use super::check::{Evidence, Row, rows, violations};
 use super::plan::Plan;
 use super::step::User;
 use super::traffic::Traffic;
 use super::world::{Options, World};
-use super::Violations;
 
 /// Clients at once; half of them are one user.
 const CLIENTS: u64 = 12;

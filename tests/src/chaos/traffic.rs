@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::journal::{Got, Journal, Told};
@@ -222,5 +223,36 @@ pub(super) async fn post_order(
         replayed,
         retry_after,
         body: answer.text().await.ok()?,
+    })
+}
+
+/// Places orders under their keys, so many at a time, over the replicas in turns; the answers are in the orders' order.
+///
+/// # Errors
+/// When the client breaks.
+pub fn place_all(
+    urls: &[String],
+    user: &User,
+    orders: Vec<(String, Value)>,
+    at_once: usize,
+) -> Result<Vec<Option<Got>>> {
+    let http = http_client()?;
+    let api_key = user.key.clone();
+    let turns = Arc::new(Semaphore::new(at_once));
+    let requests: Vec<_> = orders.into_iter().zip(urls.iter().cycle().cloned()).collect();
+    background::block_on(async move {
+        let place = |((key, order), url): ((String, Value), String)| {
+            let (http, api_key, turns) = (http.clone(), api_key.clone(), Arc::clone(&turns));
+            tokio::spawn(async move {
+                let _turn = turns.acquire().await.context("the turns are never closed")?;
+                anyhow::Ok(post_order(&http, &url, &api_key, &key, &order).await)
+            })
+        };
+        let running: Vec<_> = requests.into_iter().map(place).collect();
+        let mut answers = Vec::new();
+        for request in running {
+            answers.push(request.await??);
+        }
+        Ok(answers)
     })
 }

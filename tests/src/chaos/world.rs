@@ -125,10 +125,7 @@ impl World {
     pub fn round(&mut self, replicas: usize) -> Result<()> {
         self.replicas.clear();
         self.complaints.clear();
-        let old = std::mem::replace(
-            &mut self.database,
-            format!("round_{}", Uuid::now_v7().simple()),
-        );
+        let old = std::mem::replace(&mut self.database, format!("round_{}", Uuid::now_v7().simple()));
         if old != TEMPLATE {
             self.postgres
                 .sql("postgres", &format!("drop database {old} with (force)"))?;
@@ -346,17 +343,13 @@ impl World {
 /// A crash of a process loses nothing that it had given to the kernel, so syncing to the disk can be left out; waiting for the commit
 /// cannot.
 fn quick(mut options: PostgresOptions) -> PostgresOptions {
-    options
-        .settings
-        .insert(0, ("fsync".to_owned(), "off".to_owned()));
+    options.settings.insert(0, ("fsync".to_owned(), "off".to_owned()));
     options
 }
 
 /// Panics, and lines by which someone must act.
 fn complaints(service: &Service) -> Vec<String> {
-    let is_complaint = |line: &&str| {
-        line.contains("panicked") || line.contains("\"level\":\"ERROR\"")
-    };
+    let is_complaint = |line: &&str| line.contains("panicked") || line.contains("\"level\":\"ERROR\"");
     let log = service.log_text();
     log.lines()
         .filter(is_complaint)

@@ -1,44 +1,143 @@
-//! What the tests of orders share.
+//! What the tests of orders share: a world with one round, and orders placed by hand that are counted like those of a load.
 
-use anyhow::{Result, ensure};
-use fuse_harness::chaos::{Evidence, Quote, Traffic, User, World, violations};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use fuse_harness::chaos::{
+    Evidence, Got, Journal, Options, Quote, Traffic, User, World, place_all, violations,
+};
 use fuse_harness::figures;
+use fuse_harness::postgres::PostgresOptions;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// For anything that a loaded machine does in the end.
-pub const SOON: std::time::Duration = std::time::Duration::from_secs(90);
+pub const SOON: Duration = Duration::from_secs(90);
 
-/// An order at the quote. Its quantity tells it from every other order at the vendor.
-pub fn order(quote: &Quote, quantity: &str) -> Value {
-    json!({
-        "symbol": quote.symbol,
-        "side": "buy",
-        "quantity": quantity,
-        "limitPrice": figures::text(quote.price),
-    })
+/// A world with its users and prices, and what was told to those users.
+pub struct Case {
+    pub world: World,
+    pub users: Vec<User>,
+    pub quotes: Vec<Quote>,
+    journal: Arc<Journal>,
+}
+
+impl Case {
+    /// So many replicas. Waits are patient: a loaded machine makes no answer late.
+    pub fn start(replicas: usize) -> Result<Self> {
+        Self::start_with(replicas, PostgresOptions::default(), &patient())
+    }
+
+    pub fn start_with(replicas: usize, postgres: PostgresOptions, settings: &[(&str, &str)]) -> Result<Self> {
+        let settings = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let world = World::with_replicas(replicas, Options { postgres, settings })?;
+        let users = (0..3)
+            .map(|number| world.user(&format!("user {number}"), 1))
+            .collect::<Result<Vec<_>>>()?;
+        let quotes = world.quotes()?;
+        ensure!(quotes.len() > 1, "hardly a stock: {quotes:?}");
+        Ok(Self {
+            world,
+            users,
+            quotes,
+            journal: Arc::default(),
+        })
+    }
+
+    /// An order of the first user at the quote. Its quantity tells it from every other order at the vendor.
+    pub fn order(&self, quantity: &str) -> Value {
+        json!({
+            "symbol": self.quotes[0].symbol,
+            "side": "buy",
+            "quantity": quantity,
+            "limitPrice": figures::text(self.quotes[0].price),
+        })
+    }
+
+    /// Places it for the first user at a replica; an answer must come.
+    pub fn place(&self, replica: usize, key: &str, order: &Value) -> Result<Got> {
+        let url = self.world.urls().swap_remove(replica);
+        let mut got = self.place_at(&[url], vec![(key.to_owned(), order.clone())], 1)?;
+        got.pop().flatten().context("no answer")
+    }
+
+    /// Places orders of the first user under their keys, so many at a time, over all replicas. Each must get an answer.
+    pub fn place_all(&self, orders: Vec<(String, Value)>, at_once: usize) -> Result<Vec<Got>> {
+        let answers = self.place_at(&self.world.urls(), orders, at_once)?;
+        answers
+            .into_iter()
+            .collect::<Option<_>>()
+            .context("a request without an answer")
+    }
+
+    fn place_at(
+        &self,
+        urls: &[String],
+        orders: Vec<(String, Value)>,
+        at_once: usize,
+    ) -> Result<Vec<Option<Got>>> {
+        for (key, order) in &orders {
+            self.journal.sends(0, key, order);
+        }
+        let answers = place_all(urls, &self.users[0], orders.clone(), at_once)?;
+        for ((key, order), got) in orders.iter().zip(&answers) {
+            // Another order under a known key is not what the key stands for.
+            if self.journal.entry(key).is_some_and(|entry| entry.order == *order) {
+                self.journal.gets(key, got.as_ref());
+            }
+        }
+        Ok(answers)
+    }
+
+    /// An order of the first user as it is now.
+    pub fn read(&self, replica: usize, id: &Value) -> Result<Value> {
+        let path = format!("/v1/orders/{}", id.as_str().context("an id")?);
+        self.world
+            .client(replica, &self.users[0].key)
+            .get(&path)?
+            .expect(200)
+    }
+
+    /// A mixed load of these clients on all replicas.
+    pub fn traffic(&self, seed: u64, clients: u64, urls: Vec<String>) -> Result<Traffic> {
+        Traffic::start(seed, clients, urls, self.users.clone(), self.quotes.clone())
+    }
+
+    /// Waits for rest and counts what was placed by hand: nothing may be wrong.
+    pub fn count(&mut self) -> Result<()> {
+        let journal = Arc::clone(&self.journal);
+        self.count_of(journal)
+    }
+
+    /// The same for a load, which it ends. What was placed by hand beside it is counted too.
+    pub fn count_with(&mut self, traffic: Traffic) -> Result<()> {
+        let journal = traffic.stop()?;
+        journal.take_in(&self.journal);
+        self.count_of(journal)
+    }
+
+    fn count_of(&mut self, journal: Arc<Journal>) -> Result<()> {
+        self.world.rest()?;
+        let users = self.users.clone();
+        let found = violations(&self.world, &Evidence { journal, users })?;
+        ensure!(found.is_empty(), "{}", found.join("\n"));
+        Ok(())
+    }
+}
+
+/// Settings under which nothing is late on a loaded machine.
+pub fn patient() -> [(&'static str, &'static str); 2] {
+    [
+        ("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "15000"),
+        ("FUSE_DATABASE__ACQUIRE_TIMEOUT_MILLIS", "15000"),
+    ]
 }
 
 /// A key that was never used.
 pub fn new_key() -> String {
     Uuid::new_v4().to_string()
-}
-
-/// Users as the load wants them: the first one's default portfolio is the hot one.
-pub fn users(world: &World) -> Result<Vec<User>> {
-    (0..3)
-        .map(|number| world.user(&format!("user {number}"), 1))
-        .collect()
-}
-
-/// Ends the load, waits for rest, and counts: nothing may be wrong.
-pub fn count(world: &mut World, traffic: Traffic, users: Vec<User>) -> Result<()> {
-    let journal = traffic.stop()?;
-    world.rest()?;
-    nothing_wrong(&violations(world, &Evidence { journal, users })?)
-}
-
-pub fn nothing_wrong(violations: &[String]) -> Result<()> {
-    ensure!(violations.is_empty(), "{}", violations.join("\n"));
-    Ok(())
 }
