@@ -30,5 +30,6 @@ pub mod smtp;
 pub mod stack;
 pub mod tools;
 pub mod usage;
+pub mod volume;
 pub mod wait;
 pub mod walks;

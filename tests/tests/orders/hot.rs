@@ -43,7 +43,7 @@ fn a_hot_portfolio_books_every_fill_and_refuses_only_what_is_wrong() -> Result<(
 }
 
 fn nth(case: &Case, number: usize) -> (String, Value) {
-    let mut order = case.order(&format!("1.{:06}", 1 + number));
+    let mut order = case.unique_order();
     if number % ONE_IS_REFUSED_OF == 0 {
         order["clientOrderId"] = json!("taken");
     }

@@ -1,5 +1,6 @@
 //! What the tests of orders share: a world with one round, and orders placed by hand that are counted like those of a load.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub struct Case {
     pub users: Vec<User>,
     pub quotes: Vec<Quote>,
     journal: Arc<Journal>,
+    serial: Cell<u32>,
 }
 
 impl Case {
@@ -45,6 +47,7 @@ impl Case {
             users,
             quotes,
             journal: Arc::default(),
+            serial: Cell::new(0),
         })
     }
 
@@ -56,6 +59,13 @@ impl Case {
             "quantity": quantity,
             "limitPrice": figures::text(self.quotes[0].price),
         })
+    }
+
+    /// The same in a quantity that neither a load nor an earlier call of this gives.
+    pub fn unique_order(&self) -> Value {
+        let number = self.serial.get() + 1;
+        self.serial.set(number);
+        self.order(&format!("0.{number:06}1"))
     }
 
     /// Places it for the first user at a replica; an answer must come.
