@@ -36,6 +36,13 @@ pub(super) struct Row {
     pub(super) answer_body: Option<String>,
 }
 
+impl Row {
+    /// Its text tells the order at the vendor.
+    pub(super) fn quantity(&self) -> &str {
+        shortest(&self.quantity)
+    }
+}
+
 const ROWS: &str = "
     select json_build_object('id', order_id, 'user_id', user_id, 'key', idempotency_key, 'symbol', symbol,
         'quantity', quantity::text, 'limit_price', limit_price::text, 'status', status, 'fill_price', fill_price::text,
@@ -159,15 +166,9 @@ fn judge_answer(entry: &Entry, got: &Got, row: Option<&Row>) -> Option<String> {
 
 /// At most one execution for each order; what was executed is booked or unknown, what is booked was executed exactly so (I3).
 fn vendor_against_rows(executed: &[Executed], rows: &[Row], found: &mut Violations) {
-    let mut by_quantity: BTreeMap<&str, Vec<&Executed>> = BTreeMap::new();
-    for execution in executed {
-        by_quantity
-            .entry(shortest(&execution.quantity))
-            .or_default()
-            .push(execution);
-    }
+    let mut by_quantity = by_quantity(executed);
     for row in rows {
-        let executions = by_quantity.remove(shortest(&row.quantity)).unwrap_or_default();
+        let executions = by_quantity.remove(row.quantity()).unwrap_or_default();
         if let Some(wrong) = judge_executions(row, &executions) {
             found.push(format!(
                 "order {} ({}, {}): {wrong}: {executions:?}",
@@ -178,6 +179,18 @@ fn vendor_against_rows(executed: &[Executed], rows: &[Row], found: &mut Violatio
     for executions in by_quantity.values() {
         found.push(format!("executed without an order: {executions:?}"));
     }
+}
+
+/// Executions by the quantity that tells their order.
+pub(super) fn by_quantity(executed: &[Executed]) -> BTreeMap<&str, Vec<&Executed>> {
+    let mut by_quantity: BTreeMap<&str, Vec<&Executed>> = BTreeMap::new();
+    for execution in executed {
+        by_quantity
+            .entry(shortest(&execution.quantity))
+            .or_default()
+            .push(execution);
+    }
+    by_quantity
 }
 
 fn judge_executions(row: &Row, executions: &[&Executed]) -> Option<&'static str> {

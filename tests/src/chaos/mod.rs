@@ -10,6 +10,7 @@ mod check;
 mod journal;
 mod plan;
 mod replays;
+mod resolve;
 mod run;
 mod step;
 mod traffic;
@@ -19,6 +20,7 @@ pub use blow::Blow;
 pub use check::{Evidence, violations};
 pub use journal::{Got, Journal, Told};
 pub use plan::Plan;
+pub use resolve::{executions_are_fills, filled, resolve, resolve_all};
 pub use run::{Report, Session};
 pub use step::{Quote, Step, User};
 pub use traffic::{Traffic, place_all};
@@ -30,3 +32,6 @@ pub type Violations = Vec<String>;
 /// Whether orders that are left `submitted` become `unknown` by themselves.
 /// Until they do, a run tolerates orders whose process died while they were at the vendor.
 const SUBMITTED_IS_SWEPT: bool = false;
+
+/// Whether administrators can resolve unknown orders. Until they can, a run leaves them unknown.
+const UNKNOWN_IS_RESOLVED: bool = false;

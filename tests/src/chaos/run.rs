@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use super::Violations;
 use super::blow::Blow;
 use super::check::{Evidence, Row, rows, violations};
 use super::plan::Plan;
 use super::step::User;
 use super::traffic::Traffic;
 use super::world::{Options, World};
+use super::{UNKNOWN_IS_RESOLVED, Violations, resolve};
 
 /// Clients at once; half of them are one user.
 const CLIENTS: u64 = 12;
@@ -76,13 +76,18 @@ impl Session {
             users,
         };
         world.rest()?;
-        let violations = violations(world, &evidence)?;
+        let mut found = violations(world, &evidence)?;
+        if UNKNOWN_IS_RESOLVED {
+            resolve::resolve_all(world)?;
+            found.extend(violations(world, &evidence)?);
+            found.extend(resolve::executions_are_fills(world)?);
+        }
         let rows = rows(world)?;
         Ok(Report {
             orders: rows.len(),
             states: states(&rows),
             plan,
-            violations,
+            violations: found,
         })
     }
 }

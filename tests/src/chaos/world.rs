@@ -150,6 +150,14 @@ impl World {
     /// # Errors
     /// When it does not come up.
     pub fn start_replica(&mut self, index: usize) -> Result<()> {
+        self.start_replica_with(index, &[])
+    }
+
+    /// The same with settings of its own, which win over the world's.
+    ///
+    /// # Errors
+    /// As [`World::start_replica`].
+    pub fn start_replica_with(&mut self, index: usize, settings: &[(&str, &str)]) -> Result<()> {
         let url = self.postgres.url(&self.database).replace(
             &format!(":{}/", self.postgres.port()),
             &format!(":{}/", self.proxy.address().port()),
@@ -164,7 +172,10 @@ impl World {
             "FUSE_HTTP__LISTEN".to_owned(),
             replica.port.on_loopback().to_string(),
         ));
-        let service = Service::spawn("api-service", &[], envs)?;
+        let own = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let service = Service::spawn("api-service", &[], envs.into_iter().chain(own))?;
         let client = ApiClient::new(service.http_url(), None, ADMIN_KEY);
         wait::until("prices", SOON, || {
             let answer = client.get("/v1/stocks?limit=1").ok()?;

@@ -2,19 +2,27 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use fuse_harness::chaos::{
     Evidence, Got, Journal, Options, Quote, Traffic, User, World, place_all, violations,
 };
 use fuse_harness::figures;
 use fuse_harness::postgres::PostgresOptions;
+use fuse_harness::wait;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// For anything that a loaded machine does in the end.
 pub const SOON: Duration = Duration::from_secs(90);
+
+/// An order that is being placed.
+pub struct Begun {
+    key: String,
+    request: JoinHandle<Result<Vec<Option<Got>>>>,
+}
 
 /// A world with its users and prices, and what was told to those users.
 pub struct Case {
@@ -75,6 +83,32 @@ impl Case {
         got.pop().flatten().context("no answer")
     }
 
+    /// Begins to place it at a replica; the answer comes when it comes.
+    pub fn begin(&self, replica: usize, key: &str, order: &Value) -> Begun {
+        self.journal.sends(0, key, order);
+        let (url, user) = (self.world.urls().swap_remove(replica), self.users[0].clone());
+        let orders = vec![(key.to_owned(), order.clone())];
+        Begun {
+            key: key.to_owned(),
+            request: thread::spawn(move || place_all(&[url], &user, orders, 1)),
+        }
+    }
+
+    /// The answer to what was begun; `None` when its connection broke.
+    pub fn end(&self, begun: Begun) -> Result<Option<Got>> {
+        let answers = begun.request.join().map_err(|_| anyhow!("a request panicked"))?;
+        let got = answers?.pop().flatten();
+        self.journal.gets(&begun.key, got.as_ref());
+        Ok(got)
+    }
+
+    /// Waits until the vendor has been asked to buy so often since the start.
+    pub fn wait_for_buys(&self, count: u64) -> Result<()> {
+        wait::until("the vendor to be asked", SOON, || {
+            (self.world.vendor.counters().buys.received >= count).then_some(())
+        })
+    }
+
     /// Places orders of the first user under their keys, so many at a time, over all replicas. Each must get an answer.
     pub fn place_all(&self, orders: Vec<(String, Value)>, at_once: usize) -> Result<Vec<Got>> {
         let answers = self.place_at(&self.world.urls(), orders, at_once)?;
@@ -117,10 +151,11 @@ impl Case {
         Traffic::start(seed, clients, urls, self.users.clone(), self.quotes.clone())
     }
 
-    /// Waits for rest and counts what was placed by hand: nothing may be wrong.
+    /// Waits for rest and counts what was placed by hand: nothing may be wrong. What the count itself asks is not remembered.
     pub fn count(&mut self) -> Result<()> {
-        let journal = Arc::clone(&self.journal);
-        self.count_of(journal)
+        let journal = Journal::default();
+        journal.take_in(&self.journal);
+        self.count_of(Arc::new(journal))
     }
 
     /// The same for a load, which it ends. What was placed by hand beside it is counted too.
