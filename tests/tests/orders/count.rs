@@ -25,9 +25,9 @@ const TAMPERINGS: [(&str, &str, &str); 8] = [
         "after 1 fills",
     ),
     (
-        "update order_events set from_status = 'unknown' where status = 'filled'",
-        "update order_events set from_status = 'submitted' where status = 'filled'",
-        ">submitted unknown>filled",
+        "create table kept as select * from order_events where status = 'filled'; delete from order_events where status = 'filled'",
+        "insert into order_events select * from kept; drop table kept",
+        "is filled with the events >submitted",
     ),
     (
         "update order_events set status = 'unknown', reason = 'interrupted' where status = 'failed'",
