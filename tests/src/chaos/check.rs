@@ -105,7 +105,8 @@ fn answers_against_rows(evidence: &Evidence, rows: &[Row], found: &mut Violation
         for got in &entry.to_other {
             let is_refused = got.status == 422 && got.json()["code"] == "idempotency_key_reused";
             // While the database is away nobody can say that the key is taken.
-            if !is_refused && !(got.status == 503 && got.told() == Told::Nothing) {
+            let is_put_off = got.status == 503 && got.told() == Told::Nothing;
+            if !is_refused && !is_put_off {
                 found.push(format!(
                     "{key}: another order under it: {} {}",
                     got.status, got.body

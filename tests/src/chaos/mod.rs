@@ -10,6 +10,7 @@ mod check;
 mod journal;
 mod plan;
 mod replays;
+mod replicas;
 mod resolve;
 mod run;
 mod step;

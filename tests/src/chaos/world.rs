@@ -13,16 +13,13 @@ use crate::dynamodb::DynamoDb;
 use crate::figures;
 use crate::ports::Port;
 use crate::postgres::{Postgres, PostgresOptions};
-use crate::proxy::{Mode, TcpProxy};
+use crate::proxy::TcpProxy;
 use crate::services::Service;
-use crate::wait;
 
 /// An admin's key, which needs no database.
 pub const ADMIN_KEY: &str = "an-admin-key-of-the-tests-0123456789";
 /// How long a buy may take at the vendor.
 pub const BUY_TIMEOUT: Duration = Duration::from_millis(400);
-/// For anything that a loaded machine does in the end.
-const SOON: Duration = Duration::from_secs(90);
 /// A database with the schema and nothing else; each round copies it.
 const TEMPLATE: &str = "template_of_rounds";
 /// Stocks that orders are about.
@@ -37,9 +34,9 @@ pub struct Options {
 }
 
 /// A replica of api-service: its port stays when its process is another one.
-struct Replica {
-    port: Port,
-    service: Option<Service>,
+pub(super) struct Replica {
+    pub(super) port: Port,
+    pub(super) service: Option<Service>,
 }
 
 /// What runs; dropping it stops everything.
@@ -48,12 +45,12 @@ pub struct World {
     /// Between the services and PostgreSQL.
     pub proxy: TcpProxy,
     pub vendor: Simulator,
-    replicas: Vec<Replica>,
+    pub(super) replicas: Vec<Replica>,
     /// Name of the database of this round.
-    database: String,
-    settings: Vec<(String, String)>,
+    pub(super) database: String,
+    pub(super) settings: Vec<(String, String)>,
     /// What processes that are gone said they should not have.
-    complaints: Vec<String>,
+    pub(super) complaints: Vec<String>,
     _refresher: Service,
     _dynamodb: DynamoDb,
 }
@@ -141,71 +138,6 @@ impl World {
                 service: None,
             });
             self.start_replica(index)?;
-        }
-        Ok(())
-    }
-
-    /// Starts a replica that does not run, and waits until it serves prices; it needs no database for that.
-    ///
-    /// # Errors
-    /// When it does not come up.
-    pub fn start_replica(&mut self, index: usize) -> Result<()> {
-        self.start_replica_with(index, &[])
-    }
-
-    /// The same with settings of its own, which win over the world's.
-    ///
-    /// # Errors
-    /// As [`World::start_replica`].
-    pub fn start_replica_with(&mut self, index: usize, settings: &[(&str, &str)]) -> Result<()> {
-        let url = self.postgres.url(&self.database).replace(
-            &format!(":{}/", self.postgres.port()),
-            &format!(":{}/", self.proxy.address().port()),
-        );
-        let replica = &mut self.replicas[index];
-        if replica.service.is_some() {
-            return Ok(());
-        }
-        let mut envs = self.settings.clone();
-        envs.push(("FUSE_DATABASE__URL".to_owned(), url));
-        envs.push((
-            "FUSE_HTTP__LISTEN".to_owned(),
-            replica.port.on_loopback().to_string(),
-        ));
-        let own = settings
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let service = Service::spawn("api-service", &[], envs.into_iter().chain(own))?;
-        let client = ApiClient::new(service.http_url(), None, ADMIN_KEY);
-        wait::until("prices", SOON, || {
-            let answer = client.get("/v1/stocks?limit=1").ok()?;
-            (answer.status == 200).then_some(())
-        })
-        .map_err(|error| service.proc().explain(error))?;
-        replica.service = Some(service);
-        Ok(())
-    }
-
-    /// SIGKILL, as a crash.
-    ///
-    /// # Errors
-    /// When it survives.
-    pub fn kill_replica(&mut self, index: usize) -> Result<()> {
-        if let Some(service) = self.replicas[index].service.take() {
-            service.kill9()?;
-            self.complaints.extend(complaints(&service));
-        }
-        Ok(())
-    }
-
-    /// SIGTERM, as an orderly restart.
-    ///
-    /// # Errors
-    /// When it survives.
-    pub fn stop_replica(&mut self, index: usize) -> Result<()> {
-        if let Some(service) = self.replicas[index].service.take() {
-            service.stop()?;
-            self.complaints.extend(complaints(&service));
         }
         Ok(())
     }
@@ -303,52 +235,6 @@ impl World {
         let text = self.sql(sql)?;
         text.parse().with_context(|| format!("{sql} gave {text:?}"))
     }
-
-    /// Ends every fault and waits until nothing is under way: no request, no outcome that waits for the database, no order that the
-    /// sweeper is due to take. The load must have ended.
-    ///
-    /// # Errors
-    /// When the world finds no rest; the message says what is still going on.
-    pub fn rest(&mut self) -> Result<()> {
-        self.vendor.clear_rules();
-        self.proxy.set(Mode::Forward)?;
-        self.postgres.restart()?;
-        for index in 0..self.replicas.len() {
-            self.start_replica(index)?;
-        }
-        for index in 0..self.replicas.len() {
-            wait::until("a replica at rest", SOON, || self.is_at_rest(index).then_some(()))
-                .map_err(|error| self.replica(index).proc().explain(error))?;
-        }
-        if super::SUBMITTED_IS_SWEPT {
-            let submitted = "select count(*) from orders where status = 'submitted'";
-            wait::until("submitted orders to be swept", SOON, || {
-                (self.count(submitted).ok()? == 0).then_some(())
-            })?;
-        }
-        Ok(())
-    }
-
-    fn is_at_rest(&self, index: usize) -> bool {
-        let replica = self.replica(index);
-        let zero = |series: &str| replica.metric(series).ok().flatten() == Some(0.0);
-        let finds_database = || {
-            let answer = self.client(index, ADMIN_KEY).get("/v1/orders?limit=1");
-            answer.is_ok_and(|answer| answer.status == 200)
-        };
-        zero("fuse_http_in_flight_requests") && zero("fuse_order_settlements_waiting") && finds_database()
-    }
-
-    /// What the replicas of this round said that none should ever say.
-    #[must_use]
-    pub fn complaints(&self) -> Vec<String> {
-        let running = self
-            .replicas
-            .iter()
-            .filter_map(|replica| replica.service.as_ref());
-        let found = running.flat_map(complaints);
-        self.complaints.iter().cloned().chain(found).collect()
-    }
 }
 
 /// A crash of a process loses nothing that it had given to the kernel, so syncing to the disk can be left out; waiting for the commit
@@ -356,15 +242,4 @@ impl World {
 fn quick(mut options: PostgresOptions) -> PostgresOptions {
     options.settings.insert(0, ("fsync".to_owned(), "off".to_owned()));
     options
-}
-
-/// Panics, and lines by which someone must act.
-fn complaints(service: &Service) -> Vec<String> {
-    let is_complaint = |line: &&str| line.contains("panicked") || line.contains("\"level\":\"ERROR\"");
-    let log = service.log_text();
-    log.lines()
-        .filter(is_complaint)
-        .take(5)
-        .map(str::to_owned)
-        .collect()
 }

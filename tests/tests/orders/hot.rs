@@ -44,7 +44,7 @@ fn a_hot_portfolio_books_every_fill_and_refuses_only_what_is_wrong() -> Result<(
 
 fn nth(case: &Case, number: usize) -> (String, Value) {
     let mut order = case.unique_order();
-    if number % ONE_IS_REFUSED_OF == 0 {
+    if number.is_multiple_of(ONE_IS_REFUSED_OF) {
         order["clientOrderId"] = json!("taken");
     }
     (new_key(), order)
