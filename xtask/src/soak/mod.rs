@@ -1,7 +1,7 @@
 //! `cargo xtask soak NAME`: long randomized runs; each run is a pure function of its seed, so any can be replayed.
 
+mod kills;
 mod money;
-mod random;
 mod walks;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,6 +24,9 @@ pub struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Name {
+    /// Mixed orders with random faults of the vendor; processes are killed and the database fails at random moments. Then
+    /// what clients were told, what the ledger holds and what the vendor executed are counted against each other.
+    Kills,
     /// Orders at random prices and sizes around the edges of the band, against the running services: every answer
     /// and every holding is compared with an exact model.
     Money,
@@ -42,11 +45,13 @@ pub fn run(args: &Args) -> Result<()> {
             .map_or(0, |since| since.as_secs())
     });
     let name = match args.name {
+        Name::Kills => "kills",
         Name::Money => "money",
         Name::Walks => "walks",
     };
     println!("{name}: first seed {seed}; replay one run with --seed N --count 1");
     let violations = match args.name {
+        Name::Kills => kills::run(seed, args.count)?,
         Name::Money => money(seed, args.count)?,
         Name::Walks => walks::run(seed, args.count)?,
     };

@@ -3,6 +3,8 @@
 
 use anyhow::{Context as _, Result};
 use fuse_harness::client::ApiClient;
+use fuse_harness::figures::{DECIMALS, parse, text, text_of};
+use fuse_harness::random::Random;
 use fuse_harness::services::{Binaries, Service, ServiceOptions};
 use fuse_harness::stack::{Stack, StackOptions};
 use serde_json::json;
@@ -10,15 +12,11 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Violations;
-use super::random::Random;
 use crate::build::{self, Profile};
 use crate::summary::new_secret;
 
 /// Orders of one run.
 const ORDERS: u32 = 20;
-/// Figures of the model are integers of this many decimals.
-const DECIMALS: u32 = 9;
-const ONE: i128 = 1_000_000_000;
 
 /// Services that all runs share; each run has a user of its own.
 pub struct Session {
@@ -161,45 +159,5 @@ fn near_the_edge(quote: i128, random: &mut Random) -> i128 {
         0 => quote + quote / 50 + wobble,
         1 => quote - quote / 50 + wobble,
         _ => quote - quote / 25 + i128::from(random.below(1_000_001)) * quote / 25 * 2 / 1_000_000,
-    }
-}
-
-/// Decimal text as an integer of nine decimals; `None` when it has more.
-fn parse(decimal: &str) -> Option<i128> {
-    let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
-    if fraction.len() > DECIMALS as usize {
-        return None;
-    }
-    let fraction = format!("{fraction:0<9}");
-    Some(whole.parse::<i128>().ok()? * ONE + fraction.parse::<i128>().ok()?)
-}
-
-fn text(value: i128) -> String {
-    text_of(value, DECIMALS)
-}
-
-fn text_of(value: i128, decimals: u32) -> String {
-    let scale = 10_i128.pow(decimals);
-    let fraction = format!("{:0width$}", value.rem_euclid(scale), width = decimals as usize);
-    let fraction = fraction.trim_end_matches('0');
-    let whole = value.div_euclid(scale);
-    if fraction.is_empty() {
-        whole.to_string()
-    } else {
-        format!("{whole}.{fraction}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_models_text_is_exact() {
-        for decimal in ["0.000000001", "1", "19.71107", "1000000000.5"] {
-            assert_eq!(parse(decimal).map(text).as_deref(), Some(decimal));
-        }
-        assert_eq!(parse("0.1234567891"), None);
-        assert_eq!(text_of(19_711_070_000 * 4_500_000_000, 18), "88.699815");
     }
 }

@@ -1,0 +1,38 @@
+//! Orders under faults: a world of real processes, a mixed load, one blow, and a count on both sides afterwards.
+//!
+//! Everything that a run does comes from its seed: what the clients order, which buys fail at the vendor and how (matched by the
+//! content of the buy, not by its arrival), what is struck, after how many answers and for how long. What the machine makes of it
+//! differs from run to run, and so do the instructions at which a process dies; what must hold afterwards does not.
+
+mod blow;
+mod books;
+mod check;
+mod journal;
+mod plan;
+mod replays;
+mod replicas;
+mod resolve;
+mod run;
+mod step;
+mod traffic;
+mod world;
+
+pub use blow::Blow;
+pub use check::{Evidence, violations};
+pub use journal::{Got, Journal, Told};
+pub use plan::Plan;
+pub use resolve::{executions_are_fills, filled, resolve, resolve_all};
+pub use run::{Report, Session};
+pub use step::{Quote, Step, User};
+pub use traffic::{Traffic, place_all};
+pub use world::{ADMIN_KEY, BUY_TIMEOUT, Options, World};
+
+/// What went wrong; empty when nothing did.
+pub type Violations = Vec<String>;
+
+/// Whether orders that are left `submitted` become `unknown` by themselves.
+/// Until they do, a run tolerates orders whose process died while they were at the vendor.
+const SUBMITTED_IS_SWEPT: bool = false;
+
+/// Whether administrators can resolve unknown orders. Until they can, a run leaves them unknown.
+const UNKNOWN_IS_RESOLVED: bool = false;

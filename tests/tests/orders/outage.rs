@@ -1,0 +1,105 @@
+//! PostgreSQL killed, stopped in order, and standing still under load: orders are answered 503 with a time to come back, prices go on,
+//! nothing that was told is lost, and all is well again by itself. (reliability: T07)
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use fuse_harness::chaos::{Got, Told};
+use fuse_harness::load::{self, Pace, Plan, Target, Until};
+use fuse_harness::wait;
+
+use crate::support::{Case, SOON, new_key};
+
+const CLIENTS: u64 = 24;
+const READS_PER_SEC: f64 = 40.0;
+/// The service waits a second for a connection, and two more than its limit of one for a statement that is silent; the rest is for a
+/// loaded machine. Without any bound a client would wait for the outage's end.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug)]
+enum Outage {
+    Killed,
+    Stopped,
+    Still,
+}
+
+impl Outage {
+    fn begin(self, case: &mut Case) -> Result<()> {
+        match self {
+            Self::Killed => case.world.postgres.kill(),
+            Self::Stopped => case.world.postgres.stop(),
+            Self::Still => case.world.postgres.pause(),
+        }
+    }
+}
+
+#[test]
+fn orders_wait_and_prices_go_on_while_postgres_is_away() -> Result<()> {
+    let patient_vendor = [("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "15000")];
+    let mut case = Case::start_with(2, Default::default(), &patient_vendor)?;
+    let traffic = case.traffic(7, CLIENTS, case.world.urls())?;
+    let reads = reads(&case)?;
+    for outage in [Outage::Killed, Outage::Stopped, Outage::Still] {
+        traffic.wait_for_more_outcomes(30)?;
+        outage.begin(&mut case)?;
+        let refused = refused_at_once(&case).with_context(|| format!("{outage:?}"))?;
+        ensure!(
+            refused.json()["code"] == "database_unavailable" && refused.retry_after,
+            "{outage:?}: {refused:?}"
+        );
+        for index in [0, 1] {
+            let replica = case.world.replica(index);
+            wait::until("the metric of the outage", SOON, || {
+                let series = "fuse_dependency_up{dependency=\"postgres\"}";
+                (replica.metric(series).ok()?? == 0.0).then_some(())
+            })?;
+            replica
+                .wait_ready(SOON)
+                .context("a database takes no replica away")?;
+        }
+        case.world.postgres.restart()?;
+        traffic
+            .wait_for_more_outcomes(30)
+            .with_context(|| format!("after {outage:?}"))?;
+    }
+    reads
+        .stop()?
+        .all_good()
+        .context("prices, which need no database")?;
+    case.count_with(traffic)
+}
+
+/// Prices of both replicas, read all the while.
+fn reads(case: &Case) -> Result<load::Running> {
+    let key = [("x-api-key", case.users[0].key.as_str())];
+    let targets = case
+        .world
+        .urls()
+        .iter()
+        .map(|url| Target::get(url, "/v1/stocks?limit=5", &key))
+        .collect::<Result<Vec<_>>>()?;
+    let plan = Plan {
+        connections: 4,
+        pace: Pace::PerSecond(READS_PER_SEC),
+        until: Until::Elapsed(Duration::from_secs(3600)),
+        inspect: None,
+    };
+    load::start(&targets, &plan)
+}
+
+/// An order of the outage's time. One that slips in before the outage is noticed is answered otherwise, and is not the one.
+fn refused_at_once(case: &Case) -> Result<Got> {
+    let mut number = 0;
+    wait::until("an order that the outage refuses", SOON, || {
+        number += 1;
+        let (asked, key) = (Instant::now(), new_key());
+        let got = case.place(number % 2, &key, &case.unique_order()).ok()?;
+        let is_refused = got.status == 503 && got.told() == Told::Nothing;
+        is_refused.then(|| (got, asked.elapsed()))
+    })
+    .and_then(|(got, took)| {
+        println!("refused after {} ms", took.as_millis());
+        ensure!(took < ANSWER_WITHIN, "the refusal took {took:?}");
+        Ok(got)
+    })
+}
