@@ -124,10 +124,7 @@ fn read(body: &[u8], order: &Order) -> Result<Told, ApiError> {
         }
         Some("failed") => {
             for name in ["price", "quantity"] {
-                if fields.is_given(name) {
-                    let detail = "An order that failed bought nothing; leave this out.";
-                    fields.refuse(name, FieldCode::NotAllowed, detail);
-                }
+                fields.unsupported(name, "An order that failed bought nothing; leave this out.");
             }
             None
         }

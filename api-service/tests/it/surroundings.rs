@@ -149,7 +149,9 @@ async fn configured_pages_may_call() -> Result<()> {
         Some("https://app.example.com")
     );
     assert_eq!(preflight.header("access-control-max-age"), Some("600"));
-    let allowed = preflight.header("access-control-allow-headers").unwrap_or_default();
+    let allowed = preflight
+        .header("access-control-allow-headers")
+        .unwrap_or_default();
     assert!(allowed.contains("if-match"), "{allowed}");
     // A failure must be readable for the page as well.
     let refused = world
