@@ -34,18 +34,20 @@ async fn ledger() -> Result<Fixture> {
     Ok(fixture)
 }
 
-/// Other tests' transactions on the same server may be open, and the chain waits for them.
+/// Makes one link. Other tests' transactions on the same server may be open, and the chain waits for them: so this waits
+/// until none is older than what is to be chained.
 async fn until_chained(fixture: &Fixture, events: i64) -> Result<ChainHead> {
+    let next = fixture.ledger.horizon().await?.next;
     fuse_harness::wait::until_async(
-        "the chain to be made",
+        "older transactions to end",
         std::time::Duration::from_secs(60),
-        || async {
-            fixture.ledger.extend_chain(at(LATER)).await.ok()?;
-            let head = fixture.ledger.chain_head().await.ok()??;
-            (head.events == events).then_some(head)
-        },
+        || async { (fixture.ledger.horizon().await.ok()?.oldest_open >= next).then_some(()) },
     )
-    .await
+    .await?;
+    fixture.ledger.extend_chain(at(LATER)).await?;
+    let head = fixture.ledger.chain_head().await?.expect("a chain");
+    assert_eq!(head.events, events);
+    Ok(head)
 }
 
 async fn verify(fixture: &Fixture) -> Result<Verification> {
