@@ -1,6 +1,7 @@
 //! What one key may order.
 
 use anyhow::{Context as _, Result};
+use fuse_harness::postgres::as_service;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -141,7 +142,7 @@ async fn limits_are_told_with_the_key_and_bad_ones_named() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_makes_limited_keys_too() -> Result<()> {
     let world = World::start().await?;
-    let env = [("FUSE_DATABASE__URL", world.database_url.clone())];
+    let env = [("FUSE_DATABASE__URL", as_service(&world.database_url))];
     let user = Uuid::now_v7().to_string();
     let create = |more: &[&str]| {
         let mut args = vec![
