@@ -21,3 +21,5 @@ mod storm;
 mod support;
 #[path = "orders/unclear.rs"]
 mod unclear;
+#[path = "orders/unknown.rs"]
+mod unknown;

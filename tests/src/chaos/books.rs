@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
+use super::Violations;
 use super::world::World;
-use super::{SUBMITTED_IS_SWEPT, Violations};
 
 /// I1, I2: holdings and the fold of filled orders, in both directions, to the last decimal.
 const HOLDINGS: &str = "
@@ -60,11 +60,8 @@ const STILL_SUBMITTED: &str = "
 /// When PostgreSQL does not answer.
 pub(super) fn violations(world: &World) -> Result<Violations> {
     let mut found = Violations::new();
-    for query in [HOLDINGS, VERSIONS, HISTORIES, BAND, IDLE] {
+    for query in [HOLDINGS, VERSIONS, HISTORIES, BAND, IDLE, STILL_SUBMITTED] {
         found.extend(world.sql(query)?.lines().map(str::to_owned));
-    }
-    if SUBMITTED_IS_SWEPT {
-        found.extend(world.sql(STILL_SUBMITTED)?.lines().map(str::to_owned));
     }
     Ok(found)
 }

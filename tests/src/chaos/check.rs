@@ -11,7 +11,7 @@ use vendor_simulator::Executed;
 use super::journal::{Entry, Got, Journal, Told};
 use super::step::User;
 use super::world::World;
-use super::{SUBMITTED_IS_SWEPT, Violations, books, replays};
+use super::{Violations, books, replays};
 use crate::figures::shortest;
 
 /// What a test brings to the count.
@@ -144,8 +144,7 @@ fn judge_answer(entry: &Entry, got: &Got, row: Option<&Row>) -> Option<String> {
     let may_be: &[&str] = match (got.status, told["status"].as_str()) {
         (201, Some("filled")) => &["filled"],
         (202, Some("unknown")) => &["unknown", "filled", "failed"],
-        (202, Some("submitted")) if SUBMITTED_IS_SWEPT => &["filled", "failed", "unknown"],
-        (202, Some("submitted")) => &["submitted", "filled", "failed", "unknown"],
+        (202, Some("submitted")) => &["filled", "failed", "unknown"],
         // A problem: refused by us, by the vendor, or never sent.
         (400.., _) => &["rejected", "failed"],
         _ => &[],
@@ -212,7 +211,6 @@ fn judge_executions(row: &Row, executions: &[&Executed]) -> Option<&'static str>
         _ if !is_as_ordered => Some("executed as something else"),
         "filled" if !is_booked_so() => Some("booked otherwise than executed"),
         "filled" | "unknown" => None,
-        "submitted" if !SUBMITTED_IS_SWEPT => None,
         _ => Some("executed, and the order says that it was not"),
     }
 }

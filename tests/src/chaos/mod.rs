@@ -29,10 +29,3 @@ pub use world::{ADMIN_KEY, BUY_TIMEOUT, Options, World};
 
 /// What went wrong; empty when nothing did.
 pub type Violations = Vec<String>;
-
-/// Whether orders that are left `submitted` become `unknown` by themselves.
-/// Until they do, a run tolerates orders whose process died while they were at the vendor.
-const SUBMITTED_IS_SWEPT: bool = false;
-
-/// Whether administrators can resolve unknown orders. Until they can, a run leaves them unknown.
-const UNKNOWN_IS_RESOLVED: bool = false;

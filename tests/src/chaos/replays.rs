@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::journal::{Entry, Got, Journal, Told};
 use super::step::User;
-use super::{SUBMITTED_IS_SWEPT, Violations, traffic};
+use super::{Violations, traffic};
 use crate::{background, wait};
 
 /// Keys that are repeated at a time.
@@ -111,7 +111,6 @@ fn judge(key: &str, entry: &Entry, now: Option<&Got>) -> Option<String> {
         Told::Receipt { .. } => None,
         // A request that is no order, or whose key was taken by nothing yet.
         Told::Nothing if now.status == 422 => None,
-        Told::Nothing if now.status == 409 && !SUBMITTED_IS_SWEPT => None,
         Told::Nothing => Some(format!(
             "{key}: the repeat at rest says {} {}",
             now.status, now.body

@@ -37,6 +37,7 @@ impl World {
         }
         let mut envs = self.settings.clone();
         envs.push(("FUSE_DATABASE__URL".to_owned(), url));
+        envs.push(("FUSE_ORDERS__SWEEP_MARGIN_SECS".to_owned(), "1".to_owned()));
         envs.push((
             "FUSE_HTTP__LISTEN".to_owned(),
             replica.port.on_loopback().to_string(),
@@ -95,13 +96,10 @@ impl World {
             wait::until("a replica at rest", SOON, || self.is_at_rest(index).then_some(()))
                 .map_err(|error| self.replica(index).proc().explain(error))?;
         }
-        if super::SUBMITTED_IS_SWEPT {
-            let submitted = "select count(*) from orders where status = 'submitted'";
-            wait::until("submitted orders to be swept", SOON, || {
-                (self.count(submitted).ok()? == 0).then_some(())
-            })?;
-        }
-        Ok(())
+        let submitted = "select count(*) from orders where status = 'submitted'";
+        wait::until("submitted orders to be swept", SOON, || {
+            (self.count(submitted).ok()? == 0).then_some(())
+        })
     }
 
     fn is_at_rest(&self, index: usize) -> bool {

@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::step::User;
 use super::traffic::Traffic;
 use super::world::{Options, World};
-use super::{UNKNOWN_IS_RESOLVED, Violations, resolve};
+use super::{Violations, resolve};
 
 /// Clients at once; half of them are one user.
 const CLIENTS: u64 = 12;
@@ -77,15 +77,13 @@ impl Session {
         };
         world.rest()?;
         let mut found = violations(world, &evidence)?;
-        if UNKNOWN_IS_RESOLVED {
-            resolve::resolve_all(world)?;
-            found.extend(violations(world, &evidence)?);
-            found.extend(resolve::executions_are_fills(world)?);
-        }
+        let unknown = resolve::resolve_all(world)?;
+        found.extend(violations(world, &evidence)?);
+        found.extend(resolve::executions_are_fills(world)?);
         let rows = rows(world)?;
         Ok(Report {
             orders: rows.len(),
-            states: states(&rows),
+            states: format!("{}, {unknown} of them resolved", states(&rows)),
             plan,
             violations: found,
         })
@@ -101,7 +99,7 @@ fn users(world: &World) -> Result<Vec<User>> {
 
 fn states(rows: &[Row]) -> String {
     let count = |status: &str| rows.iter().filter(|row| row.status == status).count();
-    ["filled", "failed", "rejected", "unknown", "submitted"]
+    ["filled", "failed", "rejected"]
         .into_iter()
         .map(|status| format!("{} {status}", count(status)))
         .collect::<Vec<_>>()

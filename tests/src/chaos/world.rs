@@ -83,10 +83,8 @@ impl World {
             // What an outcome without an order waits for, and the longest that a hanging database is waited for.
             ("FUSE_DATABASE__STATEMENT_TIMEOUT_MILLIS", "1000".to_owned()),
         ];
-        let sweep = super::SUBMITTED_IS_SWEPT.then(|| ("FUSE_ORDERS__SWEEP_MARGIN_SECS", "1".to_owned()));
-        let own = own.into_iter().chain(sweep);
         let own = own.map(|(key, value)| (key.to_owned(), value));
-        let settings: Vec<(String, String)> = own.chain(options.settings).collect();
+        let settings: Vec<(String, String)> = own.into_iter().chain(options.settings).collect();
         let mut direct = settings.clone();
         direct.push(("FUSE_DATABASE__URL".to_owned(), postgres.url(TEMPLATE)));
         let migrated = Service::run("api-service", &["migrate"], direct.clone())?;

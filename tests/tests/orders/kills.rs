@@ -34,7 +34,7 @@ fn kill_a_replica(plan: &Plan) -> Blow {
 #[test]
 fn a_killed_replica_loses_nothing_and_buys_nothing_twice() -> Result<()> {
     let mut session = Session::start()?;
-    for seed in 1..=4 {
+    for seed in 1..=3 {
         good(&session.run_with(seed, kill_a_replica)?)?;
     }
     Ok(())
@@ -52,6 +52,5 @@ fn outages_of_the_database_with_a_kill_in_their_midst_lose_nothing() -> Result<(
         outage,
         kill: Some(0),
     })?)?;
-    good(&session.run_with(13, |_| Blow::KillPostgres { kill: Some(0) })?)?;
-    good(&session.run_with(14, |_| Blow::PausePostgres { outage })?)
+    good(&session.run_with(13, |_| Blow::KillPostgres { kill: Some(0) })?)
 }

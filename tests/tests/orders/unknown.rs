@@ -11,7 +11,7 @@ use vendor_simulator::{Action, Latency, Operation, Rule};
 use crate::support::{Case, SOON, new_key};
 
 /// A replica that is stopped knows the outcome within its own deadline; the others sweep soon.
-const PATIENT: [(&str, &str); 1] = [("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "60000")];
+const PATIENT: [(&str, &str); 1] = [("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "20000")];
 const IMPATIENT: [(&str, &str); 1] = [("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "1000")];
 
 fn status_becomes(case: &Case, replica: usize, id: &Value, status: &str) -> Result<()> {
@@ -81,12 +81,18 @@ fn a_lost_reply_is_resolved_to_exactly_one_fill() -> Result<()> {
 #[test]
 fn orders_of_a_killed_replica_are_swept_once_by_whoever_comes_first() -> Result<()> {
     const ORDERS: usize = 20;
-    let mut case = Case::start_with(3, Default::default(), &[("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "3000")])?;
-    case.world.rule(
-        Rule::on(Operation::Buy, Action::NeverAnswer { executed: true }).times(ORDERS as u64),
+    let mut case = Case::start_with(
+        3,
+        Default::default(),
+        &[("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "3000")],
     )?;
+    case.world
+        .rule(Rule::on(Operation::Buy, Action::NeverAnswer { executed: true }).times(ORDERS as u64))?;
     let orders: Vec<_> = (0..ORDERS).map(|_| (new_key(), case.unique_order())).collect();
-    let begun: Vec<_> = orders.iter().map(|(key, order)| case.begin(0, key, order)).collect();
+    let begun: Vec<_> = orders
+        .iter()
+        .map(|(key, order)| case.begin(0, key, order))
+        .collect();
     case.wait_for_buys(ORDERS as u64)?;
     case.world.kill_replica(0)?;
     for begun in begun {
@@ -94,14 +100,22 @@ fn orders_of_a_killed_replica_are_swept_once_by_whoever_comes_first() -> Result<
     }
     // Under way as far as anybody can tell: a client must neither be told an outcome nor be let through.
     let early = case.place(1, &orders[0].0, &orders[0].1)?;
-    ensure!(early.status == 409 || early.json()["status"] == "unknown", "{early:?}");
+    ensure!(
+        early.status == 409 || early.json()["status"] == "unknown",
+        "{early:?}"
+    );
     // Three sweepers are due at the same time.
     case.world.start_replica(0)?;
     let swept = "select count(*) from order_events where from_status = 'submitted' and status = 'unknown' and reason = 'interrupted'";
-    wait::until("the sweep", SOON, || (case.world.count(swept).ok()? == ORDERS as u64).then_some(()))?;
+    wait::until("the sweep", SOON, || {
+        (case.world.count(swept).ok()? == ORDERS as u64).then_some(())
+    })?;
     for (key, order) in &orders {
         let told = case.place(2, key, order)?;
-        ensure!(told.status == 202 && told.json()["status"] == "unknown", "{told:?}");
+        ensure!(
+            told.status == 202 && told.json()["status"] == "unknown",
+            "{told:?}"
+        );
     }
     ensure!(case.world.vendor.executed().len() == ORDERS);
     case.count()?;
@@ -112,7 +126,11 @@ fn orders_of_a_killed_replica_are_swept_once_by_whoever_comes_first() -> Result<
 }
 
 /// Stops a replica while the vendor answers it, until another one has swept its order. Returns the order's id.
-fn stopped_past_the_sweep(case: &mut Case, key: &str, order: &Value) -> Result<(Value, crate::support::Begun)> {
+fn stopped_past_the_sweep(
+    case: &mut Case,
+    key: &str,
+    order: &Value,
+) -> Result<(Value, crate::support::Begun)> {
     case.world.kill_replica(0)?;
     case.world.start_replica_with(0, &PATIENT)?;
     let slow = Action::Latency(Latency::Fixed { ms: 500 });
