@@ -91,6 +91,7 @@ impl ServeConfig {
             page_token_key: page_token_key(reader),
             keys: keys(reader),
             policy: policy(reader),
+            orders: orders(reader),
             submitted_max: reader.duration_secs(
                 "orders.sweep_margin_secs",
                 30,
@@ -103,7 +104,6 @@ impl ServeConfig {
                 0..=86_400,
                 "Seconds between two checks of the whole ledger by one of the replicas; 0: none",
             ),
-            orders: orders(reader),
             freshness: Freshness {
                 stale_after_secs: reader.number(
                     "stocks.stale_after_secs",

@@ -61,7 +61,8 @@ fn each_reason_explains_one_status() {
             .filter(move |reason| reason.status() == status)
             .map(Reason::as_str)
     };
-    let rejected = "unknown_symbol price_out_of_band quote_stale no_market_data notional_too_large";
+    let rejected = "unknown_symbol price_out_of_band quote_stale no_market_data notional_too_large \
+                    portfolio_changed daily_limit_reached";
     let failed = "vendor_rejected vendor_forbidden vendor_throttled vendor_unreachable";
     let unknown = "vendor_timeout vendor_reset vendor_server_error vendor_unreadable vendor_mismatch \
                    vendor_unexpected interrupted";

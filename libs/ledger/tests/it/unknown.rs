@@ -183,7 +183,7 @@ async fn what_is_submitted_for_too_long_is_found_and_given_up_once() -> Result<(
         .ledger
         .submitted_before(at("2026-03-02T10:00:20Z"), 10)
         .await?;
-    assert_eq!(found, [old.clone()]);
+    assert_eq!(found, std::slice::from_ref(&old));
     let given_up = || {
         fixture.settlement(
             old.id,
