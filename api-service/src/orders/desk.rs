@@ -6,10 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fuse_domain::{
-    OrderPolicy, OrderRequest, OrderStatus, Outcome, QuoteLookup, QuoteUsed, Reason, Rejection, Snapshot,
-    judge,
-};
+use fuse_domain::{OrderPolicy, OrderStatus, Outcome, QuoteUsed, Reason};
 use fuse_ledger::{IdempotencyKey, Ledger, LedgerError, Order, Placed, Settle, Settled, SubmitOrder};
 use fuse_market::{Buy, Market, VendorClient};
 use fuse_platform::Shutdown;
@@ -23,7 +20,6 @@ use super::new_order::NewOrder;
 use super::refusals::Refusals;
 use super::repeated::repeated;
 use crate::http::RequestContext;
-use crate::market_data::age_secs;
 use crate::metrics::Metrics;
 use crate::problem::{ApiError, Code, Problem};
 
@@ -51,13 +47,6 @@ pub struct PlaceOrder {
     pub request_sha256: [u8; 32],
     /// For the documents that answer it.
     pub context: RequestContext,
-}
-
-/// What the rules say about an order, and from which prices.
-pub(super) struct Checked {
-    pub(super) snapshot: Option<Arc<Snapshot>>,
-    pub(super) quote: Option<QuoteUsed>,
-    pub(super) verdict: Result<(), Rejection>,
 }
 
 /// Takes orders. Cheap to clone.
@@ -132,30 +121,6 @@ impl OrderDesk {
         }
         let answer = order.reason.and_then(|reason| refusals.answer(reason));
         answer.ok_or_else(|| ApiError::internal("an order was rejected for a reason without an answer"))
-    }
-
-    /// The quote that counts, and what the rules say.
-    pub(super) fn check(&self, request: &OrderRequest, rules: &KeyRules, at: Timestamp) -> Checked {
-        let snapshot = self.market.current();
-        let age = snapshot
-            .as_ref()
-            .map(|snapshot| age_secs(snapshot.meta.taken_at, at));
-        let is_stale = age.is_some_and(|age| age > self.policy.max_quote_age_secs);
-        self.metrics.snapshot_read(age, is_stale);
-        let quote = snapshot
-            .as_ref()
-            .and_then(|snapshot| snapshot.quote_used(&request.symbol));
-        let lookup = match (&snapshot, &quote) {
-            (None, _) => QuoteLookup::NoMarketData,
-            (Some(_), None) => QuoteLookup::UnknownSymbol,
-            (Some(_), Some(quote)) => QuoteLookup::Found(quote),
-        };
-        let verdict = judge(request, lookup, at, &rules.narrow(&self.policy));
-        Checked {
-            snapshot,
-            quote,
-            verdict,
-        }
     }
 
     /// Write 1 failed, so the vendor is not called.

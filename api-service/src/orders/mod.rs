@@ -3,6 +3,7 @@
 mod answer;
 mod backlog;
 mod body;
+mod check;
 mod day;
 mod desk;
 mod limits;
