@@ -47,8 +47,8 @@ pub struct ServeConfig {
     pub keys: KeyRingSettings,
     /// What orders may be.
     pub policy: OrderPolicy,
-    /// An order that is submitted for longer than this is given up as unknown.
-    pub submitted_max: Duration,
+    /// After the vendor's deadline and this an order that nobody settled is given up as unknown.
+    pub sweep_margin: Duration,
     /// Pause between two checks of the whole ledger; zero: none.
     pub verify_every: Duration,
     /// How orders are taken.
@@ -79,7 +79,7 @@ impl ServeConfig {
         let refresh = RefreshConfig::read(reader);
         let report = ReportConfig::read(reader);
         let vendor = VendorConfig::read(reader);
-        let mut config = Self {
+        let config = Self {
             http: HttpConfig::read(reader),
             admin: AdminConfig::read(reader),
             database: DatabaseConfig::read(reader),
@@ -92,7 +92,7 @@ impl ServeConfig {
             keys: keys(reader),
             policy: policy(reader),
             orders: orders(reader),
-            submitted_max: reader.duration_secs(
+            sweep_margin: reader.duration_secs(
                 "orders.sweep_margin_secs",
                 30,
                 1..=3600,
@@ -145,7 +145,6 @@ impl ServeConfig {
                 time: report.time,
             },
         };
-        config.submitted_max += config.vendor.buy_timeout;
         if config.limits.request_timeout < config.vendor.buy_timeout + ORDER_MARGIN {
             reader.mistake(
                 "limits.request_timeout_secs",

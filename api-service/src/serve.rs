@@ -64,7 +64,7 @@ pub async fn serve(context: Context, config: ServeConfig) -> Result<(), BoxError
     let upkeep = Upkeep {
         ledger: state.ledger.clone(),
         auditor: state.auditor.clone(),
-        submitted_max: config.submitted_max,
+        submitted_max: config.vendor.buy_timeout + config.sweep_margin,
         verify_every: config.verify_every,
         metrics: Arc::clone(&state.metrics),
     };
@@ -102,6 +102,7 @@ fn state(
         market: market.clone(),
         policy: Arc::new(config.policy.clone()),
         backlog: Backlog::new(ledger.clone(), context.shutdown.clone(), Arc::clone(&metrics)),
+        send_within: config.sweep_margin,
         write_ends_within: config.database.statement_timeout + WRITE_MARGIN,
         shutdown: context.shutdown.clone(),
         metrics: Arc::clone(&metrics),

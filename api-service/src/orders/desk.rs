@@ -62,6 +62,8 @@ pub struct OrderDesk {
     pub policy: Arc<OrderPolicy>,
     /// Outcomes that wait for the database.
     pub backlog: Backlog,
+    /// A call of the vendor that begins within this ends before the order is given up as unknown.
+    pub send_within: Duration,
     /// After this a write that lost its answer is either done or was never begun.
     pub write_ends_within: Duration,
     /// A stop waits for the orders that are being placed.
@@ -164,10 +166,16 @@ impl OrderDesk {
     ) -> Answer {
         let calling = Instant::now();
         let request = &order.request;
-        let bought = self
-            .vendor
-            .buy(&request.symbol, request.limit_price, request.quantity)
-            .await;
+        let bought = if began.elapsed() < self.send_within {
+            self.vendor
+                .buy(&request.symbol, request.limit_price, request.quantity)
+                .await
+        } else {
+            // This process stood still: the order may have been given up, and somebody may have been told that it was
+            // never executed.
+            tracing::warn!(order.id = %order.id, "an order is too old to be sent");
+            Buy::not_sent(Vec::new(), None)
+        };
         // Our own checks passed it, so the likeliest cause is a price that moved since our quote.
         let is_fetching = bought.is_bad_request() && self.market.quote_refused();
         let vendor_time = calling.elapsed();

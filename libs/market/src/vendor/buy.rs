@@ -52,7 +52,7 @@ impl VendorClient {
                 Err(retry_after) => {
                     self.0.metrics.requested(Op::Buy, "breaker_open");
                     attempts.push(record(at, started, Reached::NotSent, "breaker open"));
-                    return not_sent(attempts, Some(retry_after));
+                    return Buy::not_sent(attempts, Some(retry_after));
                 }
             };
             let attempt = self.attempt(symbol, price, quantity, deadline).await;
@@ -68,7 +68,7 @@ impl VendorClient {
                         || !self.may_dial(deadline, wait)
                         || !self.0.buy_gate.take_retry()
                     {
-                        return not_sent(attempts, None);
+                        return Buy::not_sent(attempts, None);
                     }
                     tokio::time::sleep(wait).await;
                 }
@@ -212,13 +212,4 @@ fn record(at: Timestamp, started: Instant, reached: Reached, detail: impl Into<S
     }
 }
 
-fn not_sent(attempts: Vec<BuyAttempt>, retry_after: Option<Duration>) -> Buy {
-    let outcome = Outcome::Failed(Reason::VendorUnreachable);
-    Buy {
-        outcome,
-        attempts,
-        status: None,
-        retry_after,
-        vendor_total: None,
-    }
 }

@@ -49,6 +49,17 @@ pub struct Buy {
 }
 
 impl Buy {
+    /// No byte of the order left this process.
+    pub fn not_sent(attempts: Vec<BuyAttempt>, retry_after: Option<Duration>) -> Self {
+        Self {
+            outcome: Outcome::Failed(Reason::VendorUnreachable),
+            attempts,
+            status: None,
+            retry_after,
+            vendor_total: None,
+        }
+    }
+
     /// Whether the vendor refused the order with 400: its own check of price or quantity failed. Status and shape only;
     /// what the text says decides nothing.
     pub fn is_bad_request(&self) -> bool {
