@@ -211,5 +211,3 @@ fn record(at: Timestamp, started: Instant, reached: Reached, detail: impl Into<S
         detail: detail.into(),
     }
 }
-
-}
