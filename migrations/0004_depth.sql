@@ -10,12 +10,19 @@ alter table orders
     -- The amount of money that was asked for, when it was an amount and not a quantity.
     add column notional numeric check (notional > 0 and notional < 1e19 and scale(trim_scale(notional)) <= 9),
     -- The API key that placed it; counts against the key's limits.
-    add column key_id uuid;
+    add column key_id uuid,
+    add constraint orders_fill_within_order check (fill_quantity <= quantity),
+    add constraint orders_attempts_are_a_list check (json_typeof(attempts) = 'array'),
+    -- What hashes a time or adds to it must not meet infinity.
+    add constraint orders_times_are_times check (
+        created_at between '2000-01-01' and '2200-01-01' and updated_at between '2000-01-01' and '2200-01-01'
+        and quote_as_of between '2000-01-01' and '2200-01-01');
 
 alter table order_events
-    -- Of a resolution: who told the outcome (`key:` and the id of an API key, or `vendor`), and what they said.
+    -- Of a resolution: who told the outcome (`key:` and the id of an API key, or `service`), and what they said.
     add column actor text check (char_length(actor) between 1 and 100),
     add column note text check (char_length(note) between 1 and 1000),
+    add constraint order_events_time_is_a_time check (at between '2000-01-01' and '2200-01-01'),
     add constraint order_events_resolution_is_told check (
         (from_status is not distinct from 'unknown') = (note is not null) and (note is null) = (actor is null));
 
@@ -103,20 +110,40 @@ begin
                 symbol, side, quantity, limit_price, notional, key_id, status, reason, quote_price, quote_as_of,
                 quote_snapshot_id, answer_status, answer_body, created_at, expected_version, moved_answer_body,
                 daily_max, day_begins, daily_answer_body, place)
-    ), counted as (
-        select a.*, p.version <> a.expected_version as has_moved,
-            a.daily_max is not null and a.status = 'submitted' and a.daily_max < (
-                select count(*) from orders o
-                where o.user_id = a.user_id and o.order_id >= a.day_begins and o.key_id = a.key_id
-                  and o.status <> 'rejected' and o.idempotency_key <> a.idempotency_key)
-                + row_number() over (partition by a.key_id, a.status order by a.place) as is_over
+    ), placeable as (
+        select a.*, coalesce(a.status = 'submitted' and p.version <> a.expected_version, false) as has_moved
         from asked a join portfolios p
             on p.user_id = a.user_id and p.portfolio_id = a.portfolio_id and p.deleted_at is null
+    ), limited as (
+        -- What may count against a key's limit: each order once, and none that is there already.
+        select distinct on (p.user_id, p.idempotency_key) p.*
+        from placeable p
+        where p.daily_max is not null and p.status = 'submitted' and not p.has_moved and not exists (
+            select from orders o where o.user_id = p.user_id and o.idempotency_key = p.idempotency_key)
+        order by p.user_id, p.idempotency_key, p.place
+    ), spent as (
+        -- Once for each user and key, and no further than the limit.
+        select k.user_id, k.key_id, counted.orders
+        from (select distinct l.user_id, l.key_id, l.day_begins, l.daily_max from limited l) k
+        cross join lateral (
+            select count(*) as orders from (
+                select from orders o
+                where o.user_id = k.user_id and o.order_id >= k.day_begins and o.key_id = k.key_id
+                  and o.status <> 'rejected'
+                limit k.daily_max + 1
+            ) placed
+        ) counted
+    ), over as (
+        select numbered.place from (
+            select l.place, l.daily_max,
+                s.orders + row_number() over (partition by l.user_id, l.key_id order by l.place) as number
+            from limited l join spent s on s.user_id = l.user_id and s.key_id = l.key_id
+        ) numbered where numbered.number > numbered.daily_max
     ), judged as (
         -- The first that applies: refused by the service, moved, too many.
-        select c.*, case when c.status <> 'submitted' then null when c.has_moved then 'portfolio_changed'
-                         when c.is_over then 'daily_limit_reached' end as verdict
-        from counted c
+        select p.*, case when p.has_moved then 'portfolio_changed'
+                         when p.place in (select o.place from over o) then 'daily_limit_reached' end as verdict
+        from placeable p
     ), written as (
         insert into orders (user_id, order_id, portfolio_id, idempotency_key, request_sha256, client_order_id, symbol,
             side, quantity, limit_price, notional, key_id, status, reason, quote_price, quote_as_of,
@@ -182,13 +209,13 @@ language plpgsql security definer as $$
 begin
     return query
     with asked as (
-        -- Twice the same order in one batch: the first counts.
+        -- Twice the same order in one batch: the first counts, but what is known counts before what is not.
         select distinct on (a.user_id, a.order_id) a.*
         from unnest(user_ids, order_ids, statuses, reasons, fill_prices, fill_quantities, attempts_made,
                 answer_statuses, answer_bodies, ats, are_resolutions, actors, notes)
             with ordinality as a (user_id, order_id, status, reason, fill_price, fill_quantity, attempts,
                 answer_status, answer_body, at, is_resolution, actor, note, place)
-        order by a.user_id, a.order_id, a.place
+        order by a.user_id, a.order_id, a.status = 'unknown', a.place
     ), locked as (
         select a.*, a.fill_price::numeric as price, a.fill_quantity::numeric as quantity, o.status as status_before
         from asked a join orders o on o.user_id = a.user_id and o.order_id = a.order_id

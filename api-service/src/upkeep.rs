@@ -7,14 +7,19 @@ use std::time::{Duration, Instant};
 use fuse_domain::{OrderStatus, Outcome, Reason};
 use fuse_ledger::{Lead, Ledger, LedgerError, Order, Settle, Settled};
 use jiff::{SignedDuration, Timestamp};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Auditor;
 use crate::metrics::Metrics;
 use crate::orders::unknown_answer;
 
-/// Pause between two rounds, and between two tries to become the one.
+/// Pause between two rounds.
 const EVERY: Duration = Duration::from_secs(2);
+/// A replica that does not do it looks in so many rounds once whether nobody does.
+const ROUNDS_BETWEEN_TRIES: u32 = 3;
+/// Everything is checked for the first time so long after the start.
+const FIRST_VERIFY_AFTER: Duration = Duration::from_secs(60);
 /// Orders of one round.
 const SWEPT_MAX: u16 = 500;
 
@@ -36,14 +41,27 @@ impl Upkeep {
     /// Does the upkeep, whenever no other replica does, until the stop.
     pub async fn run(self, until: CancellationToken) {
         let mut lead = None;
-        let mut verified: Option<Instant> = None;
+        let mut tries = 0;
+        let mut verifying = None;
+        // The first check of everything comes a minute after the start: not in the middle of a rollout.
+        let mut lead_since = Instant::now();
         let mut is_told = false;
         loop {
             tokio::select! {
                 () = until.cancelled() => return,
                 () = tokio::time::sleep(EVERY) => {}
             }
-            match self.round(&mut lead, &mut verified).await {
+            // What a round writes is carried out whether or not it is waited for.
+            let round = tokio::select! {
+                () = until.cancelled() => return,
+                round = self.round(&mut lead, &mut tries) => round,
+            };
+            if lead.is_some() && self.is_due(lead_since, &verifying) {
+                let auditor = self.auditor.clone();
+                lead_since = Instant::now();
+                verifying = Some(tokio::spawn(async move { auditor.verify().await.is_ok() }));
+            }
+            match round {
                 Ok(()) => is_told = false,
                 // Said once: the probes say that the database is away.
                 Err(error) if !is_told => {
@@ -55,11 +73,17 @@ impl Upkeep {
         }
     }
 
-    async fn round(
-        &self,
-        lead: &mut Option<Lead>,
-        verified: &mut Option<Instant>,
-    ) -> Result<(), LedgerError> {
+    /// Whether everything should be checked (again).
+    fn is_due(&self, last: Instant, verifying: &Option<JoinHandle<bool>>) -> bool {
+        let pause = match verifying {
+            None => self.verify_every.min(FIRST_VERIFY_AFTER),
+            Some(running) if !running.is_finished() => return false,
+            Some(_) => self.verify_every,
+        };
+        !self.verify_every.is_zero() && last.elapsed() >= pause
+    }
+
+    async fn round(&self, lead: &mut Option<Lead>, tries: &mut u32) -> Result<(), LedgerError> {
         let is_ours = match lead {
             Some(lead) => lead.holds().await,
             None => false,
@@ -67,6 +91,10 @@ impl Upkeep {
         if !is_ours {
             // Let go first: the lock goes with its connection.
             *lead = None;
+            *tries += 1;
+            if *tries % ROUNDS_BETWEEN_TRIES != 1 {
+                return Ok(());
+            }
             *lead = self.ledger.try_lead().await?;
         }
         if lead.is_none() {
@@ -74,12 +102,7 @@ impl Upkeep {
         }
         self.sweep().await?;
         self.ledger.extend_chain(Timestamp::now()).await?;
-        let is_due = verified.is_none_or(|at| at.elapsed() >= self.verify_every);
-        if !self.verify_every.is_zero() && is_due {
-            self.auditor.verify().await?;
-            *verified = Some(Instant::now());
-        }
-        Ok(())
+        self.ledger.observe_chain().await
     }
 
     /// Whoever placed these orders died or lost its database for good: nobody knows what the vendor did.
@@ -91,7 +114,13 @@ impl Upkeep {
         };
         let stale = self.ledger.submitted_before(before, SWEPT_MAX).await?;
         let given_up = stale.into_iter().map(|order| self.give_up(order, now));
-        futures::future::try_join_all(given_up).await.map(drop)
+        // Each by itself: one that the database refuses must not keep the others.
+        for outcome in futures::future::join_all(given_up).await {
+            if let Err(error) = outcome {
+                tracing::warn!(error = %error, "an order could not be given up; it is tried again");
+            }
+        }
+        Ok(())
     }
 
     async fn give_up(&self, order: Order, now: Timestamp) -> Result<(), LedgerError> {

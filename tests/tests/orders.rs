@@ -13,6 +13,8 @@ mod keys;
 mod kills;
 #[path = "orders/late.rs"]
 mod late;
+#[path = "orders/lead.rs"]
+mod lead;
 #[path = "orders/outage.rs"]
 mod outage;
 #[path = "orders/storm.rs"]

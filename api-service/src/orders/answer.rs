@@ -215,7 +215,7 @@ fn failure_problem(reason: Reason, retry_after: Option<Duration>) -> Problem {
         ),
         Reason::VendorUnreachable => (
             Code::VendorUnreachable,
-            "The vendor could not be reached; the order was never sent and nothing was bought. Try again later with a new Idempotency-Key.",
+            "The vendor could not be reached in time; the order was never sent and nothing was bought. Try again later with a new Idempotency-Key.",
         ),
         _ => (
             Code::VendorRejected,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fuse_ledger::{Ledger, Settle, Settled};
+use fuse_ledger::{Ledger, Order, Settle, Settled};
 use fuse_platform::Shutdown;
 use prometheus::IntGauge;
 use rand::RngExt as _;
@@ -58,6 +58,7 @@ impl Backlog {
         let gives_up_at = Instant::now() + appears_within;
         let waiting = Waiting::new(&self.metrics.settlements_waiting);
         let (ledger, shutdown) = (self.ledger.clone(), self.shutdown.clone());
+        let metrics = Arc::clone(&self.metrics);
         self.shutdown.spawn(async move {
             let mut pause = PAUSE_MIN;
             loop {
@@ -66,7 +67,11 @@ impl Backlog {
                     () = tokio::time::sleep(jittered) => {}
                     () = shutdown.hard.cancelled() => break log_lost(&settle),
                 }
-                match try_settle(&ledger, &settle).await {
+                let tried = tokio::select! {
+                    tried = try_settle(&ledger, &settle, &metrics) => tried,
+                    () = shutdown.hard.cancelled() => break log_lost(&settle),
+                };
+                match tried {
                     Try::Done => break,
                     Try::NotThere if Instant::now() >= gives_up_at => {
                         if appears_within.is_zero() {
@@ -112,9 +117,13 @@ enum Try {
     Away,
 }
 
-async fn try_settle(ledger: &Ledger, settle: &Settle) -> Try {
+async fn try_settle(ledger: &Ledger, settle: &Settle, metrics: &Metrics) -> Try {
     match ledger.settle(settle.clone()).await {
         Ok(Settled::NotFound) => Try::NotThere,
+        Ok(Settled::Before(found, _)) if contradicts(settle, &found) => {
+            metrics.order_contradictions.inc();
+            Try::Done
+        }
         Ok(Settled::Now | Settled::Late(_) | Settled::Before(..)) => {
             tracing::info!(order.id = %settle.order_id, "a kept outcome is stored");
             Try::Done
@@ -125,6 +134,23 @@ async fn try_settle(ledger: &Ledger, settle: &Settle) -> Try {
             Try::Done
         }
     }
+}
+
+/// Whether the ledger holds another outcome than the one that is known; a resolution by hand may have been wrong. Said in the
+/// log, for somebody must act.
+pub fn contradicts(settle: &Settle, found: &Order) -> bool {
+    let outcome = &settle.outcome;
+    let is_other = outcome.status().is_terminal()
+        && (outcome.status(), outcome.fill().copied()) != (found.status, found.fill);
+    if is_other {
+        tracing::error!(
+            order.id = %found.id,
+            outcome = ?outcome,
+            ledger.outcome = found.status.as_str(),
+            "what is known of an order contradicts its recorded outcome"
+        );
+    }
+    is_other
 }
 
 /// Somebody must act: the ledger refuses what the vendor did.

@@ -81,8 +81,8 @@ pub struct FillBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = OrderResolution)]
 pub struct ResolutionBody {
-    /// Who told: `key:` and the id of an API key, or `vendor` when its answer came late.
-    #[schema(example = "vendor")]
+    /// Who told: `key:` and the id of an API key, or `service` when what it knew came late.
+    #[schema(example = "service")]
     by: String,
     /// How it is known.
     note: String,

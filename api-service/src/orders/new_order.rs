@@ -110,7 +110,7 @@ impl NewOrder {
         let portfolio_id = self
             .portfolio_id
             .ok_or_else(|| ApiError::internal("a service's order without portfolio"))?;
-        let owner = state.ledger.portfolio_owner(None, portfolio_id).await?;
+        let owner = state.ledger.owner_of_any_portfolio(portfolio_id).await?;
         owner.ok_or_else(portfolio_not_found)
     }
 

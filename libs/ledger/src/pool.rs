@@ -26,6 +26,8 @@ use crate::{LedgerError, SubmitOrder};
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Kept open, so that a burst does not begin with handshakes.
 const MIN_CONNECTIONS: u32 = 1;
+/// Beside the pool, for the two writers of orders: slow reads must not keep an order from being written.
+const WRITER_CONNECTIONS: u32 = 2;
 /// A statement waits this long for a row that another one holds.
 const LOCK_TIMEOUT_MILLIS: u32 = 2_000;
 /// The server's answer to a statement may come this much later than its own limit for it.
@@ -92,28 +94,39 @@ impl Ledger {
         let session = options.clone().options([
             ("statement_timeout", statement_millis),
             ("lock_timeout", LOCK_TIMEOUT_MILLIS.to_string()),
+            // What was acknowledged must survive the server's crash, however the server is configured.
+            ("synchronous_commit", "on".to_owned()),
             (
                 "idle_in_transaction_session_timeout",
                 IDLE_IN_TRANSACTION_MILLIS.to_string(),
             ),
         ]);
-        let pool = PgPoolOptions::new()
-            .min_connections(MIN_CONNECTIONS.min(config.max_connections))
-            .max_connections(config.max_connections)
-            .acquire_timeout(config.acquire_timeout)
-            .max_lifetime(MAX_LIFETIME)
-            .idle_timeout(IDLE_TIMEOUT)
-            .connect_lazy_with(session);
+        let pool = |connections: u32, kept: u32| {
+            PgPoolOptions::new()
+                .min_connections(kept)
+                .max_connections(connections)
+                .acquire_timeout(config.acquire_timeout)
+                .max_lifetime(MAX_LIFETIME)
+                .idle_timeout(IDLE_TIMEOUT)
+                .connect_lazy_with(session.clone())
+        };
         let metrics = LedgerMetrics::register(metrics);
         let db = Db {
-            pool,
+            pool: pool(
+                config.max_connections,
+                MIN_CONNECTIONS.min(config.max_connections),
+            ),
             answer_within: statement_timeout + ANSWER_MARGIN,
             alive: Arc::default(),
             metrics: metrics.clone(),
         };
+        let writes = Db {
+            pool: pool(WRITER_CONNECTIONS, 0),
+            ..db.clone()
+        };
         Ok(Self {
-            places: Writer::start(db.clone()),
-            settles: Writer::start(db.clone()),
+            places: Writer::start(writes.clone()),
+            settles: Writer::start(writes),
             db,
             options,
             metrics,
@@ -152,6 +165,8 @@ impl Ledger {
     /// The server finds out within half a minute that the other end is gone.
     pub(crate) fn lead_options(&self) -> PgConnectOptions {
         self.options.clone().options([
+            // A process that stands still answers keepalives, but does not ask whether it still leads.
+            ("idle_session_timeout", "10000"),
             ("tcp_keepalives_idle", "10"),
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),

@@ -19,6 +19,12 @@ const LINKS_MAX: usize = 100;
 /// Events behind the chain are counted up to this.
 const LAG_COUNTED_MAX: i64 = 100_000;
 
+macro_rules! link_columns {
+    () => {
+        "link, previous_hash, hash, events, total, last_txid::text as last_txid, last_seq, last_user_id, digests"
+    };
+}
+
 impl Ledger {
     /// Adds links for what has happened since the last one. Returns how many events were added.
     ///
@@ -44,7 +50,6 @@ impl Ledger {
             self.add_link(last.as_ref(), &lines, now).await?;
             added += lines.len() as u64;
         }
-        self.observe_lag().await?;
         Ok(added)
     }
 
@@ -57,17 +62,25 @@ impl Ledger {
     }
 
     async fn last_link(&self) -> Result<Option<Link>, LedgerError> {
-        let found = self.links(None, 1).await?;
-        Ok(found.into_iter().next())
+        let query = sqlx::query(concat!(
+            "select ",
+            link_columns!(),
+            " from order_event_chain order by link desc limit 1"
+        ));
+        self.read("last_link", query)
+            .await?
+            .first()
+            .map(link_from)
+            .transpose()
     }
 
-    /// Links behind `after` in their order, or (`None`) the last ones, newest first.
-    pub(super) async fn links(&self, after: Option<i64>, limit: i64) -> Result<Vec<Link>, LedgerError> {
-        let query = sqlx::query(
-            "select link, previous_hash, hash, events, total, last_txid::text as last_txid, last_seq, last_user_id, digests
-             from order_event_chain where $1::bigint is null or link > $1
-             order by case when $1 is null then -link else link end limit $2",
-        );
+    /// Links behind `after`, in their order.
+    pub(super) async fn links(&self, after: i64, limit: i64) -> Result<Vec<Link>, LedgerError> {
+        let query = sqlx::query(concat!(
+            "select ",
+            link_columns!(),
+            " from order_event_chain where link > $1 order by link limit $2"
+        ));
         self.read("links", query.bind(after).bind(limit))
             .await?
             .iter()
@@ -100,21 +113,24 @@ impl Ledger {
         self.write("add_link", query).await.map(drop)
     }
 
-    async fn observe_lag(&self) -> Result<(), LedgerError> {
+    /// Counts the events that no link covers yet, for the metric.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Conflict` or `Corrupt`; the metric then keeps its last figure.
+    pub async fn observe_chain(&self) -> Result<(), LedgerError> {
+        let after = self.last_link().await?.map_or(Position::START, |link| link.last);
         let query = sqlx::query(
             "select count(*) as lag from (
-                 select from order_events e
-                 where not exists (select from order_event_chain)
-                    or (e.txid, e.seq, e.user_id) > (
-                        select c.last_txid, c.last_seq, c.last_user_id from order_event_chain c
-                        order by c.link desc limit 1)
-                 limit $1
+                 select from order_events where (txid, seq, user_id) > ($1::xid8, $2, $3) limit $4
              ) unchained",
-        );
-        let rows = self.read("chain_lag", query.bind(LAG_COUNTED_MAX)).await?;
-        self.metrics
-            .chain_lag
-            .set(row::get(row::only(&rows, "chain_lag")?, "lag")?);
+        )
+        .bind(after.txid.to_string())
+        .bind(after.seq)
+        .bind(after.user_id)
+        .bind(LAG_COUNTED_MAX);
+        let rows = self.read("chain_lag", query).await?;
+        let lag = row::get(row::only(&rows, "chain_lag")?, "lag")?;
+        self.metrics.chain_lag.set(lag);
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! What is hashed: one line of text for each event, with what its order asked for, in a form that depends on values
-//! only. Free text goes with its length, so that no two events have the same line.
+//! What is hashed: one line of text for each event, with what its order asked for, its answer and its attempts, in a
+//! form that depends on values only. Free text goes with its length, so that no two events have the same line.
 
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgRow;
@@ -24,10 +24,15 @@ macro_rules! events_after {
                  concat_ws('|', e.user_id, e.order_id, coalesce(e.from_status, '-'), e.status, coalesce(e.reason, '-'),
                      coalesce(e.fill_price::text, '-'), coalesce(e.fill_quantity::text, '-'),
                      coalesce(e.fill_total::text, '-'), (extract(epoch from e.at) * 1000000)::bigint, e.txid, e.seq,
-                     o.portfolio_id, encode(o.request_sha256, 'hex'), o.symbol, o.side, o.quantity, o.limit_price,
+                     o.portfolio_id, encode(o.request_sha256, 'hex'), char_length(o.symbol), o.symbol, o.side, o.quantity, o.limit_price,
                      coalesce(o.notional::text, '-'), coalesce(o.key_id::text, '-'), coalesce(o.quote_price::text, '-'),
                      coalesce((extract(epoch from o.quote_as_of) * 1000000)::bigint::text, '-'),
                      coalesce(o.quote_snapshot_id::text, '-'), (extract(epoch from o.created_at) * 1000000)::bigint,
+                     -- What never changes once the order has come to this event.
+                     case when e.status <> 'submitted'
+                         then o.answer_status || encode(sha256(convert_to(o.answer_body, 'UTF8')), 'hex') else '-' end,
+                     case when e.status in ('rejected', 'filled', 'failed')
+                         then encode(sha256(convert_to(o.attempts::text, 'UTF8')), 'hex') else '-' end,
                      char_length(o.idempotency_key), o.idempotency_key,
                      coalesce(char_length(o.client_order_id), -1), coalesce(o.client_order_id, ''),
                      coalesce(char_length(e.actor), -1), coalesce(e.actor, ''),

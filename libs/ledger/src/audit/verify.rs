@@ -118,7 +118,7 @@ impl Ledger {
             hash: [0; 32],
         };
         loop {
-            let links = self.links(Some(before.link), LINKS_AT_ONCE).await?;
+            let links = self.links(before.link, LINKS_AT_ONCE).await?;
             let Some(end) = links.last().map(|link| link.last) else {
                 return Ok(None);
             };

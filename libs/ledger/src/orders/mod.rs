@@ -77,7 +77,7 @@ impl StoredAnswer {
 /// How an order that was unknown came to its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolution {
-    /// Who told: `key:` and the id of an API key, or `vendor` when its answer came late.
+    /// Who told: `key:` and the id of an API key, or `service` when what it knew came late.
     pub actor: String,
     /// What they said.
     pub note: String,

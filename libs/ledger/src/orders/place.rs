@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::read::answer_from;
-use super::writer::{Batched, all};
+use super::writer::{Batched, Outcomes, all};
 use super::{IdempotencyKey, Order, StoredAnswer};
 use crate::pool::PgQuery;
 use crate::{Ledger, LedgerError, row};
@@ -153,12 +153,9 @@ impl Batched for SubmitOrder {
         .bind(daily().map(|daily| daily.map(|daily| daily.answer_body.clone())).collect::<Vec<_>>())
     }
 
-    fn outcomes(batch: &[&Self], rows: &[PgRow]) -> Result<Vec<Placed>, LedgerError> {
-        batch
-            .iter()
-            .zip(rows)
-            .map(|(order, found)| placed(order, found))
-            .collect()
+    fn outcomes(batch: &[&Self], rows: &[PgRow]) -> Outcomes<Self> {
+        let each = batch.iter().zip(rows);
+        each.map(|(order, found)| placed(order, found)).collect()
     }
 }
 
@@ -205,8 +202,8 @@ fn placed(order: &SubmitOrder, found: &PgRow) -> Result<Placed, LedgerError> {
     }
     let Some(first_order_id) = row::get::<Option<Uuid>>(found, "first_order_id")? else {
         return match row::get(found, "is_portfolio_there")? {
-            // Only the order's own id can have been in the way.
-            true => Err(crate::error::corrupt("order_id", "a new order's id is in use")),
+            // The portfolio came (or came back) between the two statements of the function: this order was not written.
+            true => Err(LedgerError::Conflict(sqlx::Error::RowNotFound)),
             false => Ok(Placed::PortfolioNotFound),
         };
     };

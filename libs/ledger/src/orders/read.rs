@@ -133,11 +133,14 @@ impl Ledger {
             " from orders where status = 'submitted' and created_at < $1 order by created_at limit $2"
         );
         let query = sqlx::query(sql).bind(row::at(before)).bind(i64::from(limit));
-        self.read("submitted_before", query)
-            .await?
-            .iter()
-            .map(order_from)
-            .collect()
+        let rows = self.read("submitted_before", query).await?;
+        // One that cannot be read must not keep the others from being given up.
+        let readable = |found| {
+            order_from(found)
+                .inspect_err(|error| tracing::error!(error = %error, "a submitted order cannot be read"))
+                .ok()
+        };
+        Ok(rows.iter().filter_map(readable).collect())
     }
 
     pub(super) async fn order_and_answer(

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::writer::{Batched, all};
+use super::writer::{Batched, Outcomes, all};
 use super::{Order, Resolution, StoredAnswer};
 use crate::pool::PgQuery;
 use crate::{Ledger, LedgerError, row};
@@ -78,6 +78,7 @@ impl Ledger {
     /// `Refused`.
     pub async fn settle(&self, settle: Settle) -> Result<Settled, LedgerError> {
         let (user_id, order_id) = (settle.user_id, settle.order_id);
+        let is_known = settle.outcome.status().is_terminal();
         let changed = self.settles.write(settle.into()).await?;
         if changed == Changed::Settled {
             return Ok(Settled::Now);
@@ -87,6 +88,10 @@ impl Ledger {
         };
         // Still submitted: its first write was committed between our two statements.
         let answer = answer.ok_or(LedgerError::Conflict(sqlx::Error::RowNotFound))?;
+        if changed == Changed::Not && order.status == OrderStatus::Unknown && is_known {
+            // It was given up by the very statement that should have settled it: a next one resolves it.
+            return Err(LedgerError::Conflict(sqlx::Error::RowNotFound));
+        }
         Ok(match changed {
             Changed::Resolved => Settled::Late(answer),
             _ => Settled::Before(Box::new(order), answer),
@@ -107,8 +112,8 @@ impl From<Settle> for Change {
             at: settle.at,
             is_resolution: false,
             told: Resolution {
-                actor: "vendor".to_owned(),
-                note: "The vendor's answer came after the order had been given up as unknown.".to_owned(),
+                actor: "service".to_owned(),
+                note: "The outcome became known after the order had been given up as unknown.".to_owned(),
             },
         }
     }
@@ -143,17 +148,18 @@ impl Batched for Change {
             .bind(all(batch, |change| change.told.note.clone()))
     }
 
-    fn outcomes(batch: &[&Self], rows: &[PgRow]) -> Result<Vec<Changed>, LedgerError> {
-        let mut outcomes = vec![Changed::Not; batch.len()];
+    fn outcomes(batch: &[&Self], rows: &[PgRow]) -> Outcomes<Self> {
+        let mut outcomes: Outcomes<Self> = batch.iter().map(|_| Ok(Changed::Not)).collect();
         for found in rows {
-            let place = usize::try_from(row::get::<i32>(found, "place")?).unwrap_or(0);
-            let outcome = place.checked_sub(1).and_then(|index| outcomes.get_mut(index));
-            let outcome = outcome.ok_or_else(|| crate::error::corrupt("place", place))?;
-            *outcome = match row::get(found, "was_unknown")? {
-                true => Changed::Resolved,
-                false => Changed::Settled,
-            };
+            let place = row::get::<i32>(found, "place").ok();
+            let index = place.and_then(|place| usize::try_from(place - 1).ok());
+            if let Some(outcome) = index.and_then(|index| outcomes.get_mut(index)) {
+                *outcome = row::get(found, "was_unknown").map(|was_unknown| match was_unknown {
+                    true => Changed::Resolved,
+                    false => Changed::Settled,
+                });
+            }
         }
-        Ok(outcomes)
+        outcomes
     }
 }

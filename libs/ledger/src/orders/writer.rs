@@ -44,9 +44,12 @@ pub(crate) trait Batched: Send + Sync + Sized + 'static {
     /// One statement for all of them, all or nothing.
     fn query(batch: &[&Self]) -> PgQuery<'static>;
 
-    /// The outcome of each, in the batch's order.
-    fn outcomes(batch: &[&Self], rows: &[PgRow]) -> Result<Vec<Self::Outcome>, LedgerError>;
+    /// The outcome of each, in the batch's order. Everything is committed: an answer that cannot be read is one order's own.
+    fn outcomes(batch: &[&Self], rows: &[PgRow]) -> Outcomes<Self>;
 }
+
+/// What each order of a statement gets.
+pub(super) type Outcomes<B> = Vec<Result<<B as Batched>::Outcome, LedgerError>>;
 
 /// The queue of one kind of write. Cheap to clone.
 pub(crate) struct Writer<B: Batched> {
@@ -172,7 +175,7 @@ impl Worker {
         {
             Ok(outcomes) => {
                 for (job, outcome) in batch.into_iter().zip(outcomes) {
-                    job.tell(Ok(outcome));
+                    job.tell(outcome);
                 }
                 false
             }
@@ -198,27 +201,23 @@ impl Worker {
             }
             let outcome = self.statement(&[&job.input]).await;
             is_away = matches!(outcome, Err(LedgerError::Unavailable(_)));
-            let only = outcome.and_then(|outcomes| {
-                outcomes
-                    .into_iter()
-                    .next()
-                    .ok_or_else(|| crate::error::corrupt(B::NAME, "no outcome for an order"))
-            });
-            job.tell(only);
+            job.tell(outcome.and_then(|outcomes| {
+                let only = outcomes.into_iter().next();
+                only.unwrap_or_else(|| Err(crate::error::corrupt(B::NAME, "no outcome for an order")))
+            }));
         }
         is_away
     }
 
-    async fn statement<B: Batched>(&self, batch: &[&B]) -> Result<Vec<B::Outcome>, LedgerError> {
+    async fn statement<B: Batched>(&self, batch: &[&B]) -> Result<Outcomes<B>, LedgerError> {
         let running = &self.health.running_since_millis;
         running.store(self.health.now_millis(), Ordering::Relaxed);
         let rows = self.db.run(B::NAME, B::query(batch)).await;
         running.store(0, Ordering::Relaxed);
-        let outcomes = B::outcomes(batch, &rows?)?;
-        if outcomes.len() != batch.len() {
-            let counts = format!("{} outcomes for {} orders", outcomes.len(), batch.len());
-            return Err(crate::error::corrupt(B::NAME, counts));
-        }
+        let mut outcomes = B::outcomes(batch, &rows?);
+        outcomes.resize_with(batch.len(), || {
+            Err(crate::error::corrupt(B::NAME, "no outcome for an order"))
+        });
         Ok(outcomes)
     }
 
@@ -229,6 +228,7 @@ impl Worker {
             while let Ok(job) = jobs.try_recv() {
                 job.tell(Err(LedgerError::Busy));
             }
+            self.db.metrics.queued(B::NAME, 0);
             tokio::select! {
                 () = self.db.alive.notified() => break,
                 () = self.probe() => {}

@@ -131,6 +131,16 @@ impl Ledger {
         Ok(Some(read))
     }
 
+    /// Whose portfolio this is or was: a repeat of an order gets its first answer also when its portfolio was deleted.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Conflict` or `Corrupt`.
+    pub async fn owner_of_any_portfolio(&self, portfolio_id: Uuid) -> Result<Option<Uuid>, LedgerError> {
+        let query = sqlx::query("select user_id from portfolios where portfolio_id = $1").bind(portfolio_id);
+        let rows = self.read("portfolio_owner", query).await?;
+        rows.first().map(|found| row::get(found, "user_id")).transpose()
+    }
+
     /// Whose portfolio this is; `None` when there is none, or when it belongs to another user than the one given.
     ///
     /// # Errors

@@ -132,7 +132,10 @@ async fn a_late_answer_and_a_resolution_race_for_one_outcome() -> Result<()> {
         let found = fixture.order(order.id).await?;
         match (late?, by_hand?, found.status) {
             (Settled::Late(_), Resolved::Conflict(_), OrderStatus::Filled) => {
-                assert_eq!(found.resolution.map(|told| told.actor).as_deref(), Some("vendor"));
+                assert_eq!(
+                    found.resolution.map(|told| told.actor).as_deref(),
+                    Some("service")
+                );
             }
             (Settled::Before(..), Resolved::Now(_), OrderStatus::Failed) => {}
             other => anyhow::bail!("round {round}: {other:?}"),

@@ -60,6 +60,17 @@ impl Buy {
         }
     }
 
+    /// The order had become too old before it was sent.
+    pub fn too_late(at: Timestamp) -> Self {
+        let attempt = BuyAttempt {
+            at,
+            millis: 0,
+            reached: Reached::NotSent,
+            detail: "too late".to_owned(),
+        };
+        Self::not_sent(vec![attempt], None)
+    }
+
     /// Whether the vendor refused the order with 400: its own check of price or quantity failed. Status and shape only;
     /// what the text says decides nothing.
     pub fn is_bad_request(&self) -> bool {
