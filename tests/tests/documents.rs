@@ -63,9 +63,8 @@ fn the_examples_of_orders_work_as_written() -> Result<()> {
     let blocks = blocks(&document);
     ensure!(blocks.len() == EXPECTED.len(), "{} blocks", blocks.len());
     let stack = Stack::start(StackOptions::default())?;
+    stack.addresses().migrate()?;
     let envs = stack.addresses().service_envs(ADMIN_KEY);
-    let migrated = Service::run("api-service", &["migrate"], envs.clone())?;
-    ensure!(migrated.status.success(), "api-service migrate failed");
     let api = Service::spawn("api-service", &[], envs.clone())?;
     let refresher = Service::spawn("cache-refresher", &[], envs)?;
     let admin = ApiClient::new(api.http_url(), None, ADMIN_KEY);
