@@ -90,6 +90,7 @@ async fn an_untouched_ledger_is_valid_and_says_how_much_was_checked() -> Result<
     assert_eq!((found.events, found.orders, found.holdings), (60, 30, 1));
     assert_eq!(found.head, fixture.ledger.chain_head().await?);
     assert!(found.is_valid() && found.violations.iter().all(|(_, bad)| *bad == 0));
+    fixture.ledger.observe_chain().await?;
     let count = "select count(*) || ' ' || sum(events) from order_event_chain";
     assert_eq!(fixture.text(count).await?, "3 60");
     assert_eq!(fixture.metric("fuse_ledger_chain_lag_rows").as_deref(), Some("0"));
@@ -207,13 +208,24 @@ async fn a_changed_holding_is_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_order_that_was_turned_back_is_named() -> Result<()> {
+async fn an_order_that_was_turned_round_is_named() -> Result<()> {
     check(
-        "update orders set status = 'submitted', reason = null, fill_price = null, fill_quantity = null, fill_total = null,
-             answer_status = null, answer_body = null where idempotency_key = 'k2-4'",
+        "update orders set status = 'failed', reason = 'vendor_rejected', fill_price = null, fill_quantity = null,
+             fill_total = null where idempotency_key = 'k2-4'",
         Invariant::Events,
         "orders ",
         "not what its events made of it",
+    )
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_that_was_rewritten_is_named() -> Result<()> {
+    check(
+        "update orders set answer_body = answer_body || ' ' where idempotency_key = 'k2-4'",
+        Invariant::Chain,
+        " filled",
+        "was changed",
     )
     .await
 }
@@ -360,6 +372,7 @@ async fn few_events_wait_for_more_before_they_are_chained() -> Result<()> {
         .await?;
     let soon: Timestamp = at("2026-03-02T10:00:30Z");
     assert_eq!(fixture.ledger.extend_chain(soon).await?, 0);
+    fixture.ledger.observe_chain().await?;
     assert_eq!(fixture.metric("fuse_ledger_chain_lag_rows").as_deref(), Some("2"));
     until_chained(&fixture, 2).await?;
     Ok(())

@@ -95,6 +95,56 @@ async fn one_bad_order_fails_alone() -> Result<()> {
     Ok(())
 }
 
+/// A key's limit counts every new order once: neither repeats nor other users' orders nor what is rejected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_lets_exactly_so_many_new_orders_through() -> Result<()> {
+    let fixture = fixture().await?;
+    let other = Uuid::now_v7();
+    fixture
+        .ledger
+        .create_user(other, "Bo", crate::support::at(WHEN))
+        .await?;
+    let key_id = Uuid::now_v7();
+    let limited = |key: &str, user: Uuid| {
+        let mut order = fixture.submit(key, request("AAPL", "1", "10"), WHEN);
+        order.user_id = user;
+        order.key_id = Some(key_id);
+        order.daily = Some(fuse_ledger::DailyLimit {
+            max: 2,
+            day_begins: Uuid::nil(),
+            answer_body: "too many".to_owned(),
+        });
+        order
+    };
+    fixture.placed(limited("first", fixture.user)).await?;
+    // A repeat three times, then one new order of this user, and two of another one: all are within the limit.
+    let mut orders = vec![
+        limited("first", fixture.user),
+        limited("first", fixture.user),
+        limited("first", fixture.user),
+    ];
+    orders.extend([
+        limited("second", fixture.user),
+        limited("a", other),
+        limited("b", other),
+    ]);
+    let outcomes = join_all(orders.into_iter().map(|order| fixture.ledger.place(order))).await;
+    for (index, outcome) in outcomes.into_iter().enumerate() {
+        match outcome? {
+            Placed::InFlight { .. } if index < 3 => {}
+            Placed::New(order) if index >= 3 => assert_eq!(order.status, OrderStatus::Submitted, "{index}"),
+            other => anyhow::bail!("{index}: {other:?}"),
+        }
+    }
+    for (key, user) in [("third", fixture.user), ("c", other)] {
+        let Placed::New(order) = fixture.ledger.place(limited(key, user)).await? else {
+            anyhow::bail!("not new")
+        };
+        assert_eq!(order.reason, Some(Reason::DailyLimitReached));
+    }
+    Ok(())
+}
+
 /// A deadlock inside a batch: hand-made, as two batches of ours lock in one order and cannot make one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadlock_or_a_held_row_costs_a_repeat_and_no_order() -> Result<()> {

@@ -220,6 +220,45 @@ async fn what_is_submitted_for_too_long_is_found_and_given_up_once() -> Result<(
     Ok(())
 }
 
+/// The database comes back: the sweep and the outcome that was kept meanwhile meet in one batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_beats_a_sweep_at_the_same_moment() -> Result<()> {
+    let fixture = fixture().await?;
+    for round in 0..20 {
+        let key = format!("k{round}");
+        let order = fixture
+            .placed(fixture.submit(&key, request("AAPL", "1", "10"), WHEN))
+            .await?;
+        let sweep =
+            fixture
+                .ledger
+                .settle(fixture.settlement(order.id, Outcome::Unknown(Reason::Interrupted), WHEN));
+        let kept = fixture
+            .ledger
+            .settle(fixture.settlement(order.id, fill("10", "1"), WHEN));
+        let (_, kept) = tokio::join!(sweep, kept);
+        // Repeated by its keeper, if it met the sweep's own statement.
+        if kept.is_err() {
+            fixture
+                .ledger
+                .settle(fixture.settlement(order.id, fill("10", "1"), WHEN))
+                .await?;
+        }
+        assert_eq!(
+            fixture.order(order.id).await?.status,
+            OrderStatus::Filled,
+            "round {round}"
+        );
+    }
+    assert_eq!(
+        fixture
+            .text("select quantity || ' ' || version from holdings")
+            .await?,
+        "20 20"
+    );
+    Ok(())
+}
+
 #[tokio::test]
 async fn one_process_leads_until_it_is_gone() -> Result<()> {
     let fixture = fixture().await?;
