@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fuse_platform::Metrics;
-use fuse_platform::metrics::LATENCY_SECONDS;
+use fuse_platform::metrics::{COUNTS, LATENCY_SECONDS, observe_count};
 use jiff::Timestamp;
 use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGaugeVec};
 
@@ -28,8 +28,6 @@ pub(crate) struct LedgerMetrics {
     chain_verified_at: prometheus::IntGauge,
 }
 
-/// Orders of one statement; the largest is the writer's own limit.
-const BATCH_SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 /// The statements that write batches.
 const BATCHED: &[&str] = &["place", "settle"];
 
@@ -88,7 +86,7 @@ impl LedgerMetrics {
                 "order_batch_size",
                 "Orders that one statement wrote; grows with the load",
                 &[("statement", BATCHED)],
-                BATCH_SIZES,
+                COUNTS,
             ),
             queue: metrics.gauge_vec(
                 "order_queue_depth",
@@ -139,10 +137,7 @@ impl LedgerMetrics {
     }
 
     pub(crate) fn batched(&self, statement: &'static str, orders: usize) {
-        let orders = u32::try_from(orders).unwrap_or(u32::MAX);
-        self.batches
-            .with_label_values(&[statement])
-            .observe(f64::from(orders));
+        observe_count(&self.batches.with_label_values(&[statement]), orders);
     }
 
     pub(crate) fn queued(&self, statement: &'static str, waiting: usize) {

@@ -19,6 +19,14 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Buckets for jobs that take seconds, or minutes when something hangs.
 pub const JOB_SECONDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0];
 
+/// Buckets of numbers of things, such as the rows of a statement.
+pub const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+/// Observes a number of things, for whoever has no floats.
+pub fn observe_count(histogram: &prometheus::Histogram, count: usize) {
+    histogram.observe(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+}
+
 /// Buckets from 1 ms to 10 s, with edges at the objectives (0.1 s for reads, 0.25 s for buys).
 pub const LATENCY_SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
