@@ -27,7 +27,7 @@ impl World {
     /// # Errors
     /// As [`World::start_replica`].
     pub fn start_replica_with(&mut self, index: usize, settings: &[(&str, &str)]) -> Result<()> {
-        let url = self.postgres.url(&self.database).replace(
+        let url = self.postgres.service_url(&self.database).replace(
             &format!(":{}/", self.postgres.port()),
             &format!(":{}/", self.proxy.address().port()),
         );

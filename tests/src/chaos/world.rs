@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 use uuid::Uuid;
 use vendor_simulator::{Rule, Simulator, SimulatorConfig};
@@ -14,7 +14,7 @@ use crate::figures;
 use crate::ports::Port;
 use crate::postgres::{Postgres, PostgresOptions};
 use crate::proxy::TcpProxy;
-use crate::services::Service;
+use crate::services::{self, Service};
 
 /// An admin's key, which needs no database.
 pub const ADMIN_KEY: &str = "an-admin-key-of-the-tests-0123456789";
@@ -85,10 +85,11 @@ impl World {
         ];
         let own = own.map(|(key, value)| (key.to_owned(), value));
         let settings: Vec<(String, String)> = own.into_iter().chain(options.settings).collect();
+        let url = postgres.service_url(TEMPLATE);
+        // Each round's database is a copy of this one, with what is granted in it.
+        services::migrate(&url, Some(&postgres.url(TEMPLATE)))?;
         let mut direct = settings.clone();
-        direct.push(("FUSE_DATABASE__URL".to_owned(), postgres.url(TEMPLATE)));
-        let migrated = Service::run("api-service", &["migrate"], direct.clone())?;
-        ensure!(migrated.status.success(), "api-service migrate failed");
+        direct.push(("FUSE_DATABASE__URL".to_owned(), url));
         let refresher = Service::spawn("cache-refresher", &[], direct)?;
         Ok(Self {
             postgres,
