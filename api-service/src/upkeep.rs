@@ -43,8 +43,9 @@ impl Upkeep {
         let mut lead = None;
         let mut tries = 0;
         let mut verifying = None;
-        // The first check of everything comes a minute after the start: not in the middle of a rollout.
-        let mut lead_since = Instant::now();
+        // When everything was last begun to be checked; before that, the start: the first check comes a minute later, not in
+        // the middle of a rollout.
+        let mut checked_at = Instant::now();
         let mut is_told = false;
         loop {
             tokio::select! {
@@ -56,10 +57,11 @@ impl Upkeep {
                 () = until.cancelled() => return,
                 round = self.round(&mut lead, &mut tries) => round,
             };
-            if lead.is_some() && self.is_due(lead_since, &verifying) {
+            if lead.is_some() && self.is_due(checked_at, &verifying) {
                 let auditor = self.auditor.clone();
-                lead_since = Instant::now();
-                verifying = Some(tokio::spawn(async move { auditor.verify().await.is_ok() }));
+                checked_at = Instant::now();
+                // The auditor tells what it finds, and what hinders it.
+                verifying = Some(tokio::spawn(async move { drop(auditor.verify().await) }));
             }
             match round {
                 Ok(()) => is_told = false,
@@ -74,7 +76,7 @@ impl Upkeep {
     }
 
     /// Whether everything should be checked (again).
-    fn is_due(&self, last: Instant, verifying: &Option<JoinHandle<bool>>) -> bool {
+    fn is_due(&self, last: Instant, verifying: &Option<JoinHandle<()>>) -> bool {
         let pause = match verifying {
             None => self.verify_every.min(FIRST_VERIFY_AFTER),
             Some(running) if !running.is_finished() => return false,

@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use uuid::Uuid;
 
-use super::figure::Figure;
+use super::figure::{Figure, count};
 
 /// Connections of the load, and clients of pgbench.
 const CLIENTS: u16 = 64;
@@ -121,11 +121,6 @@ fn id(number: u64) -> Uuid {
 fn portfolio(number: u64, users: u64) -> (u64, Uuid) {
     let user = 1 + number % users;
     (user, id(user + 1000 * (number / users)))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts and bytes are far below 2^52")]
-fn count(number: u64) -> f64 {
-    number as f64
 }
 
 #[cfg(test)]
