@@ -90,6 +90,7 @@ pub struct ResolutionBody {
 
 /// One call of the vendor.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = OrderAttempt)]
 pub struct AttemptBody {
     #[schema(value_type = String, format = DateTime)]
@@ -101,6 +102,9 @@ pub struct AttemptBody {
     reached: String,
     #[schema(example = "http 200")]
     detail: String,
+    /// The total that the vendor named, as it wrote it. Evidence only: `fill.total` is the exact product.
+    #[schema(example = "88.69981500000001")]
+    vendor_total: Option<String>,
 }
 
 impl From<&Order> for OrderBody {

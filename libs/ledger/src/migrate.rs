@@ -26,6 +26,11 @@ const FILES: &[(i64, &str, &str)] = &[
         "key_limits",
         include_str!("../../../migrations/0005_key_limits.sql"),
     ),
+    (
+        6,
+        "hot_portfolio",
+        include_str!("../../../migrations/0006_hot_portfolio.sql"),
+    ),
 ];
 
 /// The schema that this program needs. A newer one is fine: migrations only add.

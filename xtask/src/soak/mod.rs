@@ -20,6 +20,9 @@ pub struct Args {
     /// How many runs.
     #[arg(long, default_value_t = 100)]
     count: u64,
+    /// How many worlds side by side; of `kills` only.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=16))]
+    jobs: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     println!("{name}: first seed {seed}; replay one run with --seed N --count 1");
     let violations = match args.name {
-        Name::Kills => kills::run(seed, args.count)?,
+        Name::Kills => kills::run(seed, args.count, args.jobs)?,
         Name::Money => money(seed, args.count)?,
         Name::Walks => walks::run(seed, args.count)?,
     };

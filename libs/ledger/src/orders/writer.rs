@@ -154,6 +154,7 @@ impl Worker {
     async fn run<B: Batched>(self, mut jobs: mpsc::Receiver<Job<B>>) {
         let mut taken = Vec::with_capacity(BATCH_MAX);
         while jobs.recv_many(&mut taken, BATCH_MAX).await > 0 {
+            gather(&mut jobs, &mut taken).await;
             self.db.metrics.queued(B::NAME, jobs.len());
             taken.retain(Job::is_taken);
             if taken.is_empty() {
@@ -246,6 +247,24 @@ impl Worker {
         let ping = self.db.run("ping", sqlx::query("select 1"));
         let _ = tokio::time::timeout(PROBE_MAX, ping).await;
         tokio::time::sleep(PROBE_EVERY).await;
+    }
+}
+
+/// Takes what queues at this very moment. In a crowd the first order that is told goes on to queue again, and the others right
+/// after it: whoever is ready to run does so first, or every second statement would hold one order. Where nobody is,
+/// nothing is waited for.
+async fn gather<B: Batched>(jobs: &mut mpsc::Receiver<Job<B>>, taken: &mut Vec<Job<B>>) {
+    loop {
+        let before = taken.len();
+        tokio::task::yield_now().await;
+        while taken.len() < BATCH_MAX
+            && let Ok(job) = jobs.try_recv()
+        {
+            taken.push(job);
+        }
+        if taken.len() == before || taken.len() == BATCH_MAX {
+            return;
+        }
     }
 }
 

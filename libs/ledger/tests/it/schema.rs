@@ -253,7 +253,7 @@ async fn holdings_and_versions_only_grow() -> Result<()> {
         "only grows",
     )
     .await?;
-    refused(&fixture, "delete from portfolios", "foreign key").await?;
+    refused(&fixture, "delete from portfolios", "kept for good").await?;
     refused(&fixture, "delete from users", "foreign key").await
 }
 

@@ -80,7 +80,6 @@ impl VendorClient {
                         attempts,
                         status: None,
                         retry_after: None,
-                        vendor_total: None,
                     };
                 }
                 Attempt::Answered {
@@ -88,18 +87,22 @@ impl VendorClient {
                     verdict,
                     retry_after,
                 } => {
-                    let detail = format!("http {status}");
-                    attempts.push(record(at, started, Reached::Answered, detail));
                     let Verdict {
                         outcome,
                         vendor_total,
                     } = verdict;
+                    if outcome::totals_differ(&outcome, vendor_total.as_deref()) {
+                        self.0.metrics.total_differs();
+                    }
+                    attempts.push(BuyAttempt {
+                        vendor_total,
+                        ..record(at, started, Reached::Answered, format!("http {status}"))
+                    });
                     return Buy {
                         outcome,
                         attempts,
                         status: Some(status),
                         retry_after,
-                        vendor_total,
                     };
                 }
             }
@@ -209,5 +212,6 @@ fn record(at: Timestamp, started: Instant, reached: Reached, detail: impl Into<S
         millis,
         reached,
         detail: detail.into(),
+        vendor_total: None,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fuse_domain::BreakerState;
 use fuse_platform::Metrics;
 use fuse_platform::metrics::LATENCY_SECONDS;
-use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::ItemFault;
 use crate::crawl::PASS_FAULTS;
@@ -51,6 +51,7 @@ pub(crate) struct VendorMetrics {
     budget: GaugeVec,
     breaker: IntGaugeVec,
     transitions: IntCounterVec,
+    total_differs: IntCounter,
     rejected: IntCounterVec,
 }
 
@@ -97,6 +98,10 @@ impl VendorMetrics {
                 "Changes of the breaker's state",
                 &[ops, ("to", states)],
             ),
+            total_differs: metrics.counter(
+                "vendor_buy_total_mismatches_total",
+                "Filled buys whose total, as the vendor named it, is not price times quantity",
+            ),
             rejected: metrics.counter_vec_of(
                 "vendor_rejected_payloads_total",
                 "Vendor data that was not used: single items, or a whole pass",
@@ -135,6 +140,11 @@ impl VendorMetrics {
             let current = i64::from(state == now.as_str());
             self.breaker.with_label_values(&[op.as_str(), state]).set(current);
         }
+    }
+
+    /// A filled buy with a total of the vendor's own making.
+    pub(super) fn total_differs(&self) {
+        self.total_differs.inc();
     }
 
     pub(super) fn breaker_moved(&self, op: Op, to: BreakerState) {

@@ -32,6 +32,9 @@ pub struct BuyAttempt {
     pub reached: Reached,
     /// Short and stable, without addresses or bodies: `connect`, `timeout`, `http 500`.
     pub detail: String,
+    /// The total that the vendor named, text as sent. Evidence only: ours is the exact product.
+    #[serde(rename = "vendorTotal", skip_serializing_if = "Option::is_none")]
+    pub vendor_total: Option<String>,
 }
 
 /// What a buy came to, with everything needed to record and answer it.
@@ -44,8 +47,6 @@ pub struct Buy {
     pub status: Option<u16>,
     /// From the vendor's `Retry-After`, or until the breaker lets a call through.
     pub retry_after: Option<Duration>,
-    /// The vendor's own total, text as sent. Evidence only: our total is the exact product.
-    pub vendor_total: Option<String>,
 }
 
 impl Buy {
@@ -56,7 +57,6 @@ impl Buy {
             attempts,
             status: None,
             retry_after,
-            vendor_total: None,
         }
     }
 
@@ -67,6 +67,7 @@ impl Buy {
             millis: 0,
             reached: Reached::NotSent,
             detail: "too late".to_owned(),
+            vendor_total: None,
         };
         Self::not_sent(vec![attempt], None)
     }
@@ -154,6 +155,23 @@ fn judge_refusal(status: u16, body: &Body) -> Verdict {
         429 => Reason::VendorThrottled,
         _ => Reason::VendorRejected,
     })
+}
+
+/// Half a cent and what floating point loses: a total further from the exact product was not computed from our numbers.
+const TOTAL_NOISE: (f64, f64) = (0.005, 1e-12);
+
+/// Whether the vendor named another total than price times quantity. It decides nothing: what counts is the product.
+pub(super) fn totals_differ(outcome: &Outcome, vendor_total: Option<&str>) -> bool {
+    let (Some(fill), Some(text)) = (outcome.fill(), vendor_total) else {
+        return false;
+    };
+    match (text.parse::<f64>(), fill.total.to_string().parse::<f64>()) {
+        (Ok(theirs), Ok(ours)) => {
+            let (absolute, relative) = TOTAL_NOISE;
+            (theirs - ours).abs() > absolute + ours * relative
+        }
+        _ => true,
+    }
 }
 
 /// The body of a buy: numbers as exact decimal text without exponent, as the client gave them.

@@ -35,7 +35,8 @@ async fn a_filled_buy_sends_exact_numbers_and_the_key_in_its_header() -> Result<
     let bought = buy(&client).await?;
     let fill = bought.outcome.fill().expect("filled");
     assert_eq!(fill.total.to_string(), "88.699815");
-    assert_eq!(bought.vendor_total.as_deref(), Some("88.69981500000001"));
+    let evidence = bought.attempts[0].vendor_total.as_deref();
+    assert_eq!(evidence, Some("88.69981500000001"));
     let request = vendor.requests().remove(0);
     assert!(
         request.starts_with("POST /stocks/AAPL/buy HTTP/1.1\r\n"),
@@ -97,6 +98,27 @@ async fn what_breaks_after_the_request_left_is_unknown_and_not_sent_again() -> R
         (Act::Drip(drip), Reason::VendorTimeout, Reached::Sent),
     ] {
         check(act, Outcome::Unknown(reason), reached).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_total_of_the_vendors_own_making_is_counted_and_kept_but_decides_nothing() -> Result<()> {
+    for (total, counted) in [
+        ("88.69981500000001", "0"),
+        ("88.7", "0"),
+        ("88.71", "1"),
+        ("1e400", "1"),
+    ] {
+        let answer = FILLED.replace("88.69981500000001", total);
+        let vendor = RawVendor::start(vec![Act::answer(200, &answer)]).await?;
+        let client = vendor.client()?;
+        let bought = buy(&client).await?;
+        let fill = bought.outcome.fill().expect("filled");
+        assert_eq!(fill.total.to_string(), "88.699815", "{total}");
+        assert_eq!(bought.attempts[0].vendor_total.as_deref(), Some(total));
+        let metric = client.metric("vendor_buy_total_mismatches_total");
+        assert_eq!(metric.as_deref(), Some(counted), "{total}");
     }
     Ok(())
 }
