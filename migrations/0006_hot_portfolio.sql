@@ -1,8 +1,9 @@
 -- A portfolio on which everybody buys at once must not slow down.
 --
 -- The foreign key of an order locked its portfolio's row, which every fill updates: each version of the row then carried the
--- list of its lockers (a MultiXact), which PostgreSQL looks up anew for each dead version that it meets. A row that is
--- referenced here is there for good under its key, and triggers hold that, so it is enough to see it once, without a lock.
+-- list of its lockers (a MultiXact), which PostgreSQL looks up anew for each dead version that it meets. A portfolio and an
+-- order are there for good under their keys, and triggers hold that, so it is enough to see them once, without a lock,
+-- and for all rows of a statement together.
 
 create trigger portfolios_kept before delete on portfolios
     for each row execute function refuse_change();
@@ -11,24 +12,28 @@ create function orders_have_their_portfolio() returns trigger language plpgsql a
 begin
     if exists (select from added a where not exists (
         select from portfolios p where p.user_id = a.user_id and p.portfolio_id = a.portfolio_id)) then
-        raise exception 'an order is of no portfolio that is there'
+        raise exception 'an order is of a portfolio that is not there'
             using errcode = 'foreign_key_violation', constraint = 'orders_have_their_portfolio';
     end if;
     return null;
 end $$;
-revoke execute on function orders_have_their_portfolio() from public;
+
+create function order_events_have_their_order() returns trigger language plpgsql as $$
+begin
+    if exists (select from added a where not exists (
+        select from orders o where o.user_id = a.user_id and o.order_id = a.order_id)) then
+        raise exception 'an event is of an order that is not there'
+            using errcode = 'foreign_key_violation', constraint = 'order_events_have_their_order';
+    end if;
+    return null;
+end $$;
 
 alter table orders drop constraint orders_user_id_portfolio_id_fkey;
+alter table order_events drop constraint order_events_user_id_order_id_fkey;
 create trigger orders_have_their_portfolio after insert on orders
     referencing new table as added for each statement execute function orders_have_their_portfolio();
-
--- Few rows are added at a time, each is looked up by its key: also in a plan that was made while the table was small.
-do $$ begin
-    execute format('alter function orders_have_their_portfolio() set search_path = %I, pg_temp', current_schema());
-end $$;
-alter function orders_have_their_portfolio() set enable_hashjoin = off;
-alter function orders_have_their_portfolio() set enable_mergejoin = off;
-alter function orders_have_their_portfolio() set enable_seqscan = off;
+create trigger order_events_have_their_order after insert on order_events
+    referencing new table as added for each statement execute function order_events_have_their_order();
 
 -- Write 1 of a batch as before, in steps: what only some orders need (a version that is expected, a key's limit, an answer that
 -- was given before) is asked only when some order needs it. As one statement, all of it was set up for every batch.
@@ -162,6 +167,22 @@ begin
     order by a.place;
 end $$;
 
-do $$ begin
-    execute format('alter function %s set search_path = %I, pg_temp', 'place_orders'::regproc::regprocedure, current_schema());
+do $$
+declare
+    own regprocedure;
+begin
+    foreach own in array array['place_orders'::regproc::regprocedure, 'orders_have_their_portfolio()'::regprocedure,
+        'order_events_have_their_order()'::regprocedure]
+    loop
+        execute format('alter function %s set search_path = %I, pg_temp', own, current_schema());
+        execute format('revoke execute on function %s from public', own);
+    end loop;
+    -- Few rows are added at a time, each is looked up by its key: also in a plan that was made while the table was small.
+    foreach own in array array['orders_have_their_portfolio()'::regprocedure,
+        'order_events_have_their_order()'::regprocedure]
+    loop
+        execute format('alter function %s set enable_hashjoin = off', own);
+        execute format('alter function %s set enable_mergejoin = off', own);
+        execute format('alter function %s set enable_seqscan = off', own);
+    end loop;
 end $$;

@@ -21,11 +21,16 @@ pub struct Distributed {
 /// Row triggers then run where the rows are; they look at no other user's, which is what Citus cannot know. An API key
 /// is found before its user is known, so keys are copied to every server, and a copied table cannot refer to one that
 /// is not. Reports, their deliveries and runs and the hash chain span users and stay on the coordinator: their foreign keys
-/// lead to none but each other, and their triggers read their own table.
+/// lead to none but each other, and their triggers read their own table. A trigger that is told all rows of a statement cannot
+/// run where the rows are, so foreign keys take the place of those that look up what is referenced.
 const DISTRIBUTE: &str = "
     set local citus.enable_unsafe_triggers = on;
     set local citus.multi_shard_modify_mode = 'sequential';
     alter table api_keys drop constraint if exists api_keys_user_id_fkey;
+    drop trigger orders_have_their_portfolio on orders;
+    drop trigger order_events_have_their_order on order_events;
+    alter table orders add foreign key (user_id, portfolio_id) references portfolios (user_id, portfolio_id);
+    alter table order_events add foreign key (user_id, order_id) references orders (user_id, order_id);
     select create_reference_table('api_keys');
     select create_distributed_table('users', 'user_id');
     select create_distributed_table('portfolios', 'user_id', colocate_with => 'users');

@@ -46,6 +46,9 @@ const STAND_IN: &str = "
                           and ('copy of ' || k.conrelid::regclass::text) in (select call from citus.calls)) then
                 raise exception 'a foreign key of % leads to where Citus cannot follow', t;
             end if;
+            if exists (select from pg_trigger g where g.tgrelid = t and g.tgnewtable is not null) then
+                raise exception '% has a trigger that Citus cannot run where the rows are', t;
+            end if;
             if current_setting('citus.enable_unsafe_triggers', true) is distinct from 'on' then
                 raise exception '% has triggers', t;
             end if;
@@ -69,6 +72,8 @@ async fn users_are_spread_with_all_that_is_theirs_and_once() -> Result<()> {
     let calls = "select string_agg(call, ', ' order by n) from citus.calls";
     let expected = "copy of api_keys, users, portfolios, holdings, orders, order_events";
     assert_eq!(postgres.sql_at(&url, calls)?, expected);
+    let keys = "select count(*) from pg_constraint where contype = 'f' and conrelid in ('orders'::regclass, 'order_events'::regclass)";
+    assert_eq!(postgres.sql_at(&url, keys)?, "2", "keys in the place of triggers");
     let second = ledger.distribute(Some(&owner)).await?;
     assert!(second.was_done, "{second:?}");
     assert_eq!(postgres.sql_at(&url, calls)?, expected);

@@ -171,6 +171,14 @@ async fn only_legal_steps_are_taken() -> Result<()> {
     .await?;
     refused(
         &fixture,
+        &copy(&format!(
+            r#"{{{other},"portfolio_id":"00000000-0000-0000-0000-000000000002"}}"#
+        )),
+        "a portfolio that is not there",
+    )
+    .await?;
+    refused(
+        &fixture,
         &copy(r#"{"order_id":"00000000-0000-0000-0000-000000000001"}"#),
         "idempotency_key",
     )
@@ -197,6 +205,9 @@ async fn events_are_append_only_and_name_their_own_transaction() -> Result<()> {
     let silent = event("unknown", "'submitted'").replace("'interrupted'", "null");
     refused(&fixture, &silent, "order_events_reason_fits_status").await?;
     refused(&fixture, &event("failed", "'filled'"), "from_status").await?;
+    let of_nothing =
+        event("unknown", "'submitted'").replace(&order.id.to_string(), &uuid::Uuid::nil().to_string());
+    refused(&fixture, &of_nothing, "an order that is not there").await?;
     fixture
         .by_hand(&event("unknown", "'submitted'"))
         .await?
