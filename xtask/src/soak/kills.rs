@@ -13,9 +13,9 @@ use crate::build::{self, Profile};
 /// A world grows with its runs (logs, write-ahead log); a new one now and then keeps a long soak within bounds.
 const RUNS_PER_WORLD: u64 = 50;
 
-/// Runs by their seeds, in so many worlds side by side; most of a run is waiting, so several share a core.
+/// Runs by their seeds, of the binaries as shipped, in so many worlds side by side; most of a run is waiting, so several share a core.
 pub fn run(first_seed: u64, count: u64, jobs: u64) -> Result<u64> {
-    Binaries::use_dir(&build::binaries(Profile::Dev)?)?;
+    Binaries::use_dir(&build::binaries(Profile::Release)?)?;
     let soak = Soak {
         first_seed,
         count,
