@@ -126,7 +126,7 @@ impl World {
 
 /// Panics, and lines by which someone must act.
 fn complaints(service: &Service) -> Vec<String> {
-    let is_complaint = |line: &&str| line.contains("panicked") || line.contains("\"level\":\"ERROR\"");
+    let is_complaint = |line: &&str| line.contains("panicked") || line.contains("\"level\":\"error\"");
     let log = service.log_text();
     log.lines()
         .filter(is_complaint)
