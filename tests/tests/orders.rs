@@ -1,6 +1,8 @@
 //! Orders across processes: real binaries between the simulated vendor and a real PostgreSQL, while each of them fails. What is
 //! checked is what clients were told, what the ledger holds and what the vendor executed.
 
+#[path = "orders/contradiction.rs"]
+mod contradiction;
 #[path = "orders/count.rs"]
 mod count;
 #[path = "orders/full.rs"]
