@@ -19,6 +19,8 @@ mod late;
 mod lead;
 #[path = "orders/outage.rs"]
 mod outage;
+#[path = "orders/standstill.rs"]
+mod standstill;
 #[path = "orders/storm.rs"]
 mod storm;
 #[path = "orders/support.rs"]
