@@ -29,3 +29,5 @@ mod support;
 mod unclear;
 #[path = "orders/unknown.rs"]
 mod unknown;
+#[path = "orders/upgrade.rs"]
+mod upgrade;
