@@ -7,6 +7,8 @@ mod contradiction;
 mod count;
 #[path = "orders/full.rs"]
 mod full;
+#[path = "orders/hard_stop.rs"]
+mod hard_stop;
 #[path = "orders/hot.rs"]
 mod hot;
 #[path = "orders/keys.rs"]

@@ -3,7 +3,7 @@
 //! * **soft**: someone asked (SIGTERM, SIGINT, the end of `main`). `/readyz` is 503; background work ends after its
 //!   current step; servers go on serving, as proxies need a moment to notice.
 //! * **drain**: the delay is over (none after SIGINT). Servers accept no more and finish what they have.
-//! * **hard**: the deadline is over, or a second signal came. Everything is dropped.
+//! * **hard**: the deadline is over, or a second signal came. Everything is dropped; tasks have a moment to say what is lost.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -83,13 +83,17 @@ impl Shutdown {
         self.failed.load(Ordering::Relaxed) || self.hard.is_cancelled()
     }
 
-    /// Waits for the tasks of [`Shutdown::spawn`], or for the hard stop. Says whether all ended.
-    pub(crate) async fn tasks_ended(&self) -> bool {
+    /// Waits for the tasks of [`Shutdown::spawn`], or for the hard stop; then they have `last_words` to say what is lost with them.
+    /// Says whether all ended before it.
+    pub(crate) async fn tasks_ended(&self, last_words: Duration) -> bool {
         self.tasks.close();
         tokio::select! {
             biased;
             () = self.tasks.wait() => true,
-            () = self.hard.cancelled() => false,
+            () = self.hard.cancelled() => {
+                let _ = tokio::time::timeout(last_words, self.tasks.wait()).await;
+                false
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::telemetry::{self, Output};
 /// Exit code of a process whose configuration has mistakes (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIGURATION: u8 = 78;
 
-/// How long a cancelled `main` may take to return after the hard stop.
+/// How long a cancelled `main` may take to return after the hard stop, and then the tasks that a stop waits for.
 const HARD_GRACE: Duration = Duration::from_millis(500);
 
 /// Blocking threads at most: files and name lookups only.
@@ -268,7 +268,7 @@ where
         () = cut_off(&shutdown) => None,
     };
     shutdown.soft.cancel();
-    let ended = shutdown.tasks_ended().await;
+    let ended = shutdown.tasks_ended(HARD_GRACE).await;
     match outcome {
         Some(Err(error)) => failed(&error),
         Some(Ok(())) if ended && !shutdown.has_failed() => {
