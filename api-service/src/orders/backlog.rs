@@ -52,6 +52,18 @@ impl Backlog {
         self.waiting() >= WAITING_MAX
     }
 
+    /// What storing an outcome comes to; `None` when the hard stop cuts it off, and the outcome is in the log.
+    pub async fn unless_cut_off<T>(&self, settle: &Settle, storing: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            stored = storing => Some(stored),
+            () = self.shutdown.hard.cancelled() => {
+                log_lost(settle);
+                None
+            }
+        }
+    }
+
     /// Stores an outcome as soon as the database allows. An order that is not there may still be on its way (its first write lost its answer
     /// and goes on in the server) for `appears_within`; after that it never was.
     pub fn keep(&self, settle: Settle, appears_within: Duration) {
@@ -169,6 +181,6 @@ fn log_lost(settle: &Settle) {
         order.id = %settle.order_id,
         user.id = %settle.user_id,
         outcome = ?settle.outcome,
-        "stopped before the outcome of an order could be stored; it is still submitted in the ledger"
+        "stopped before the outcome of an order could be stored; unless it was, the order is submitted in the ledger or unknown"
     );
 }

@@ -222,7 +222,11 @@ impl OrderDesk {
             at,
         };
         let reason = settled.reason;
-        match self.store(&settle).await {
+        let storing = self.store(&settle);
+        let Some(stored) = self.backlog.unless_cut_off(&settle, storing).await else {
+            return kept_answer(&order);
+        };
+        match stored {
             Ok(Settled::Now) => {
                 self.metrics.order(settled.status, reason);
                 answer

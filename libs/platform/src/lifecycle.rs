@@ -3,7 +3,7 @@
 //! * **soft**: someone asked (SIGTERM, SIGINT, the end of `main`). `/readyz` is 503; background work ends after its
 //!   current step; servers go on serving, as proxies need a moment to notice.
 //! * **drain**: the delay is over (none after SIGINT). Servers accept no more and finish what they have.
-//! * **hard**: the deadline is over, or a second signal came. Everything is dropped.
+//! * **hard**: the deadline is over, or a second signal came. Everything is dropped; tasks have a moment to say what is lost.
 
 use std::future::Future;
 use std::sync::Arc;

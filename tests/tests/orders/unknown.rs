@@ -14,29 +14,6 @@ use crate::support::{Case, SOON, new_key};
 const PATIENT: [(&str, &str); 1] = [("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "20000")];
 const IMPATIENT: [(&str, &str); 1] = [("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "1000")];
 
-fn status_becomes(case: &Case, replica: usize, id: &Value, status: &str) -> Result<()> {
-    wait::until(&format!("the order to be {status}"), SOON, || {
-        (case.read(replica, id).ok()?["status"] == status).then_some(())
-    })
-}
-
-/// The id of the only order in that state, asked of the ledger itself.
-fn only(case: &Case, status: &str) -> Result<Value> {
-    let sql = format!("select order_id from orders where status = '{status}'");
-    let id = wait::until(&format!("one order that is {status}"), SOON, || {
-        let ids = case.world.sql(&sql).ok()?;
-        (ids.lines().count() == 1).then_some(ids)
-    })?;
-    Ok(json!(id))
-}
-
-fn path_of(case: &Case, id: &Value) -> Result<String> {
-    case.world.sql(&format!(
-        "select string_agg(status, ' ' order by txid, seq) from order_events where order_id = '{}'",
-        id.as_str().context("an id")?
-    ))
-}
-
 /// What the vendor says, written down.
 fn truth(case: &Case) -> Result<Value> {
     let executed = case.world.vendor.executed();
@@ -70,7 +47,7 @@ fn a_lost_reply_is_resolved_to_exactly_one_fill() -> Result<()> {
         conflict.status,
         conflict.text
     );
-    ensure!(path_of(&case, &id)? == "submitted unknown filled");
+    ensure!(case.path_of(&id)? == "submitted unknown filled");
     let again = case.place(1, &key, &order)?;
     ensure!(again.replayed && again.body == first.body, "{again:?}");
     case.count()?;
@@ -138,8 +115,8 @@ fn stopped_past_the_sweep(
     let begun = case.begin(0, key, order);
     case.wait_for_buys(1)?;
     case.world.replica(0).proc().signal(Signal::SIGSTOP)?;
-    let id = only(case, "unknown")?;
-    ensure!(path_of(case, &id)? == "submitted unknown");
+    let id = case.only("unknown")?;
+    ensure!(case.path_of(&id)? == "submitted unknown");
     Ok((id, begun))
 }
 
@@ -153,8 +130,8 @@ fn an_answer_that_comes_after_the_sweep_resolves_the_order_once() -> Result<()> 
     case.world.replica(0).proc().signal(Signal::SIGCONT)?;
     let told = case.end(begun)?.context("its client waited all the time")?;
     ensure!(told.body == swept.body, "{told:?} after {swept:?}");
-    status_becomes(&case, 1, &id, "filled")?;
-    ensure!(path_of(&case, &id)? == "submitted unknown filled");
+    case.wait_for_status(1, &id, "filled")?;
+    ensure!(case.path_of(&id)? == "submitted unknown filled");
     case.count()?;
     ensure!(executions_are_fills(&case.world)?.is_empty());
     Ok(())
@@ -171,7 +148,7 @@ fn a_resolution_before_the_late_answer_is_the_only_one() -> Result<()> {
     case.world.replica(0).proc().signal(Signal::SIGCONT)?;
     let told = case.end(begun)?.context("its client waited all the time")?;
     ensure!(told.status == 202, "{told:?}");
-    ensure!(path_of(&case, &id)? == "submitted unknown filled");
+    ensure!(case.path_of(&id)? == "submitted unknown filled");
     case.count()?;
     ensure!(executions_are_fills(&case.world)?.is_empty());
     Ok(())
