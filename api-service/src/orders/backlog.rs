@@ -152,8 +152,9 @@ async fn try_settle(ledger: &Ledger, settle: &Settle, metrics: &Metrics) -> Try 
 /// log, for somebody must act.
 pub fn contradicts(settle: &Settle, found: &Order) -> bool {
     let outcome = &settle.outcome;
-    let is_other = outcome.status().is_terminal()
-        && (outcome.status(), outcome.fill().copied()) != (found.status, found.fill);
+    // Rejected and failed are one: certainly not bought. An order that is voided, as the answer to its first write was lost, may
+    // turn out to have been rejected by it.
+    let is_other = outcome.status().is_terminal() && outcome.fill().copied() != found.fill;
     if is_other {
         tracing::error!(
             order.id = %found.id,
@@ -183,4 +184,76 @@ fn log_lost(settle: &Settle) {
         outcome = ?settle.outcome,
         "stopped before the outcome of an order could be stored; unless it was, the order is submitted in the ledger or unknown"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use fuse_domain::{Fill, OrderRequest, OrderStatus, Outcome, Price, Quantity, Reason, Side, Symbol};
+    use fuse_ledger::StoredAnswer;
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn fill(price: &str) -> Fill {
+        let price = Price::parse(price).expect("a price");
+        Fill::new(price, Quantity::parse("2").expect("a quantity")).expect("exact")
+    }
+
+    fn known(outcome: Outcome) -> Settle {
+        Settle {
+            order_id: Uuid::nil(),
+            user_id: Uuid::nil(),
+            outcome,
+            attempts: serde_json::Value::Array(Vec::new()),
+            answer: StoredAnswer {
+                status: 201,
+                body: String::new(),
+            },
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn held(status: OrderStatus, fill: Option<Fill>) -> Order {
+        Order {
+            id: Uuid::nil(),
+            user_id: Uuid::nil(),
+            portfolio_id: Uuid::nil(),
+            client_order_id: None,
+            request: OrderRequest {
+                symbol: Symbol::parse("AAPL").expect("a symbol"),
+                side: Side::Buy,
+                quantity: Quantity::parse("2").expect("a quantity"),
+                limit_price: Price::parse("10").expect("a price"),
+            },
+            notional: None,
+            status,
+            reason: None,
+            quote: None,
+            fill,
+            attempts: serde_json::Value::Array(Vec::new()),
+            resolution: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn only_what_was_bought_otherwise_contradicts() {
+        let failed = known(Outcome::Failed(Reason::VendorUnreachable));
+        let filled = known(Outcome::Filled(fill("10")));
+        let unknown = known(Outcome::Unknown(Reason::VendorTimeout));
+        for (settle, found, expected) in [
+            (&filled, held(OrderStatus::Filled, Some(fill("10"))), false),
+            (&filled, held(OrderStatus::Filled, Some(fill("10.01"))), true),
+            (&filled, held(OrderStatus::Failed, None), true),
+            (&failed, held(OrderStatus::Filled, Some(fill("10"))), true),
+            (&failed, held(OrderStatus::Failed, None), false),
+            // The answer to its first write was lost, so it was voided; it had been rejected.
+            (&failed, held(OrderStatus::Rejected, None), false),
+            (&unknown, held(OrderStatus::Filled, Some(fill("10"))), false),
+        ] {
+            assert_eq!(contradicts(settle, &found), expected, "{settle:?} {found:?}");
+        }
+    }
 }
