@@ -19,13 +19,7 @@ const CONTRADICTIONS: &str = "fuse_order_contradictions_total";
 
 #[test]
 fn a_kept_outcome_that_contradicts_a_resolution_is_an_alarm_and_changes_nothing() -> Result<()> {
-    let mut case = Case::start_with(2, Default::default(), &IMPATIENT)?;
-    let past_the_proxy = case.direct_url()?;
-    case.world.kill_replica(1)?;
-    case.world
-        .start_replica_with(1, &[("FUSE_DATABASE__URL", &past_the_proxy)])?;
-    case.world.kill_replica(0)?;
-    case.world.start_replica_with(0, &PATIENT)?;
+    let mut case = Case::start_apart(&IMPATIENT, &PATIENT)?;
     let slow = Action::Latency(Latency::Fixed { ms: 500 });
     case.world.rule(Rule::on(Operation::Buy, slow).times(1))?;
     let (key, order) = (new_key(), case.unique_order());

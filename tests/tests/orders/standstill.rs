@@ -33,13 +33,7 @@ const SUBMITTED: &str = "select count(*) from orders where status = 'submitted'"
 
 #[test]
 fn an_order_that_became_too_old_before_it_was_sent_is_never_sent() -> Result<()> {
-    let mut case = Case::start_with(2, Default::default(), &IMPATIENT)?;
-    let past_the_proxy = case.direct_url()?;
-    case.world.kill_replica(1)?;
-    case.world
-        .start_replica_with(1, &[("FUSE_DATABASE__URL", &past_the_proxy)])?;
-    case.world.kill_replica(0)?;
-    case.world.start_replica_with(0, &PATIENT)?;
+    let mut case = Case::start_apart(&IMPATIENT, &PATIENT)?;
     ensure!(case.place(0, &new_key(), &case.unique_order())?.status == 201);
     let sent_before = case.world.vendor.counters().buys.received;
 

@@ -59,6 +59,19 @@ impl Case {
         })
     }
 
+    /// Two replicas of which the first alone reaches the database through the proxy, with settings of its own: it can be cut off
+    /// while the second one goes on.
+    pub fn start_apart(settings: &[(&str, &str)], of_the_first: &[(&str, &str)]) -> Result<Self> {
+        let mut case = Self::start_with(2, PostgresOptions::default(), settings)?;
+        let past_the_proxy = case.direct_url()?;
+        case.world.kill_replica(1)?;
+        case.world
+            .start_replica_with(1, &[("FUSE_DATABASE__URL", &past_the_proxy)])?;
+        case.world.kill_replica(0)?;
+        case.world.start_replica_with(0, of_the_first)?;
+        Ok(case)
+    }
+
     /// An order of the first user at the quote. Its quantity tells it from every other order at the vendor.
     pub fn order(&self, quantity: &str) -> Value {
         json!({

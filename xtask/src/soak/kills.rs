@@ -25,7 +25,7 @@ pub fn run(first_seed: u64, count: u64, jobs: u64) -> Result<u64> {
         violations: AtomicU64::new(0),
     };
     thread::scope(|scope| {
-        let worlds: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(|| soak.work())).collect();
+        let worlds: Vec<_> = (0..jobs).map(|_| scope.spawn(|| soak.work())).collect();
         let ended = worlds.into_iter().map(|world| {
             let ended = world.join().map_err(|_| anyhow!("a world of the soak panicked"));
             ended.flatten()
