@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rand::{Rng, RngExt as _};
@@ -15,6 +16,9 @@ use serde_json::Value;
 
 /// Orders that the list can be asked for; absent is by symbol.
 const SORTS: [&str; 6] = ["symbol", "-symbol", "name", "-name", "price", "-price"];
+/// Well below the time after which the services close an idle connection (75 s, `http.keep_alive_secs`). A client that holds
+/// one for longer may send a request on it just as it is closed.
+const POOL_IDLE: Duration = Duration::from_secs(30);
 /// Most symbols that are asked for by name here.
 const SYMBOLS_MAX: usize = 40;
 
@@ -190,7 +194,10 @@ impl Walker {
     pub fn new(replicas: Vec<String>, key: impl Into<String>) -> Self {
         assert!(!replicas.is_empty(), "a walker needs a replica");
         Self {
-            client: reqwest::Client::new(),
+            client: reqwest::Client::builder()
+                .pool_idle_timeout(POOL_IDLE)
+                .build()
+                .expect("a client without settings that can fail"),
             replicas,
             key: key.into(),
         }
