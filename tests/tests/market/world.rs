@@ -69,9 +69,14 @@ impl World {
         Service::spawn_unready("api-service", &[], self.envs.clone())
     }
 
+    /// A replica that says that it is ready.
+    pub fn ready_api(&self) -> Result<Service> {
+        Service::spawn("api-service", &[], self.envs.clone())
+    }
+
     /// A replica that holds prices.
     pub fn api(&self) -> Result<Service> {
-        let api = Service::spawn("api-service", &[], self.envs.clone())?;
+        let api = self.ready_api()?;
         let client = self.client(&api);
         wait::until("prices", SOON, || {
             let answer = client.get("/v1/stocks?limit=1").ok()?;
