@@ -153,7 +153,7 @@ impl Drop for Call<'_> {
 
 #[cfg(test)]
 mod tests {
-    //! Hours with a flapping vendor (reliability test T02), by a clock that the test holds.
+    //! Hours with a flapping vendor (reliability test T02) and with a silent one (T01), by a clock that the test holds.
 
     use fuse_platform::Metrics;
     use jiff::SignedDuration;
@@ -164,6 +164,18 @@ mod tests {
     const HOURS: i64 = 24;
     const PAGES: u32 = 10;
     const PAGE_ATTEMPTS_MAX: u32 = 4;
+    const HOUR_MS: i64 = 3_600_000;
+    /// A vendor that works, or fails at once.
+    const QUICK_MS: i64 = 20;
+    /// A vendor that never answers is given up on after this, as configured by default.
+    const DEADLINE_MS: i64 = 10_000;
+    /// Five failures open the breaker. Then there is one probe after each open time, of which a half at least is waited:
+    /// 0.5, 1, 2, 4, 8, 16 and 32 seconds, 63.5 in all, and 60 seconds from then on. So an hour has room for 7 probes
+    /// and for 58 more ((3,600 - 63.5) / 60). That a call takes its time makes them fewer.
+    const SILENT_HOUR_CALLS_MAX: u64 = 5 + 7 + 58;
+    /// Nor is the vendor given up: it is asked once in 135 seconds at least, which are the longest open time, the probe's
+    /// deadline, and the caller's own rest of five seconds.
+    const SILENT_HOUR_CALLS_MIN: u64 = 3_600 / 135;
 
     /// Whether a call fails that is made so many milliseconds after the start.
     type Mood = fn(i64) -> bool;
@@ -176,9 +188,15 @@ mod tests {
         at_ms / 10_000 % 2 == 0
     }
 
+    fn never_answers(_: i64) -> bool {
+        true
+    }
+
     #[derive(Default)]
     struct Run {
         at_ms: i64,
+        /// What a call takes.
+        call_ms: i64,
         needed: u64,
         calls: u64,
         /// Changes of the breaker's state.
@@ -186,17 +204,28 @@ mod tests {
     }
 
     impl Run {
+        fn of_calls_that_take(call_ms: i64) -> Self {
+            Self {
+                call_ms,
+                ..Self::default()
+            }
+        }
+
+        fn now(&self) -> Timestamp {
+            let start: Timestamp = START.parse().expect("a time");
+            start + SignedDuration::from_millis(self.at_ms)
+        }
+
         /// One call; `Err` when it is not allowed, with the wait.
         fn call(&mut self, gate: &Gate, mood: Mood) -> Result<bool, Duration> {
-            let start: Timestamp = START.parse().expect("a time");
-            let now = start + SignedDuration::from_millis(self.at_ms);
             let before = gate.breaker();
-            let call = gate.enter_at(now)?;
+            let call = gate.enter_at(self.now())?;
             self.moved(before, gate.breaker());
             self.calls += 1;
             let before = gate.breaker();
             let well = !mood(self.at_ms);
-            call.ended_at(well, now);
+            self.at_ms += self.call_ms;
+            call.ended_at(well, self.now());
             self.moved(before, gate.breaker());
             Ok(well)
         }
@@ -214,7 +243,6 @@ mod tests {
                 gate.pay_in();
                 for attempt in 1.. {
                     let well = self.call(gate, mood)?;
-                    self.at_ms += 20;
                     if well {
                         break;
                     }
@@ -225,6 +253,24 @@ mod tests {
                 }
             }
             Ok(())
+        }
+
+        /// Passes until then, as the refresher makes them: sooner after a failure, and not before the breaker lets it.
+        fn passes_until(&mut self, end_ms: i64, gate: &Gate, mood: Mood) {
+            while self.at_ms < end_ms {
+                self.at_ms += match self.pass(gate, mood) {
+                    Ok(()) => 60_000 + rand::random_range(0..2_000),
+                    Err(wait) => millis(wait).max(rand::random_range(2_500..5_000)),
+                };
+            }
+        }
+
+        /// A buy each half second until then.
+        fn buys_until(&mut self, end_ms: i64, gate: &Gate, mood: Mood) {
+            while self.at_ms < end_ms {
+                let _ = self.call(gate, mood);
+                self.at_ms += 500;
+            }
         }
 
         /// Two in each minute.
@@ -245,14 +291,8 @@ mod tests {
     #[test]
     fn a_day_of_flapping_costs_a_tenth_more_list_calls_and_two_moves_a_minute_at_most() {
         for mood in [every_other_call, ten_seconds_on_and_off] {
-            let (gate, mut run) = (gate(Op::List), Run::default());
-            while run.at_ms < HOURS * 3_600_000 {
-                // The refresher comes back sooner after a failure, and not before the breaker lets it.
-                run.at_ms += match run.pass(&gate, mood) {
-                    Ok(()) => 60_000 + rand::random_range(0..2_000),
-                    Err(wait) => millis(wait).max(rand::random_range(2_500..5_000)),
-                };
-            }
+            let (gate, mut run) = (gate(Op::List), Run::of_calls_that_take(QUICK_MS));
+            run.passes_until(HOURS * HOUR_MS, &gate, mood);
             assert!(run.needed > 3_000, "{} calls needed", run.needed);
             assert!(
                 10 * run.calls <= 11 * run.needed,
@@ -267,13 +307,29 @@ mod tests {
     #[test]
     fn a_day_of_flapping_moves_the_breaker_of_buys_twice_a_minute_at_most() {
         for mood in [every_other_call, ten_seconds_on_and_off] {
-            let (gate, mut run) = (gate(Op::Buy), Run::default());
-            while run.at_ms < HOURS * 3_600_000 {
-                let _ = run.call(&gate, mood);
-                run.at_ms += 500;
-            }
+            let (gate, mut run) = (gate(Op::Buy), Run::of_calls_that_take(QUICK_MS));
+            run.buys_until(HOURS * HOUR_MS, &gate, mood);
             assert!(run.moves > 0, "it was meant to open");
             run.assert_few_moves();
+        }
+    }
+
+    #[test]
+    fn a_silent_hour_costs_seventy_calls_of_a_kind_at_most() {
+        // One that refuses at once leaves the most time for further calls, so it is bounded as well.
+        for call_ms in [DEADLINE_MS, QUICK_MS] {
+            let (lists, buys) = (gate(Op::List), gate(Op::Buy));
+            let mut passes = Run::of_calls_that_take(call_ms);
+            passes.passes_until(HOUR_MS, &lists, never_answers);
+            let mut orders = Run::of_calls_that_take(call_ms);
+            orders.buys_until(HOUR_MS, &buys, never_answers);
+            for (what, calls) in [("list", passes.calls), ("buy", orders.calls)] {
+                let bounds = SILENT_HOUR_CALLS_MIN..=SILENT_HOUR_CALLS_MAX;
+                assert!(
+                    bounds.contains(&calls),
+                    "{calls} {what} calls that took {call_ms} ms each"
+                );
+            }
         }
     }
 }
