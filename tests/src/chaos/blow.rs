@@ -1,5 +1,7 @@
 //! What is done to a world under load. Each blow ends with everything up again.
 
+use std::fmt;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -54,6 +56,47 @@ impl Blow {
         }
     }
 
+    /// What it does, counted.
+    #[must_use]
+    pub fn toll(self) -> Toll {
+        let none = Toll::default();
+        let kills = |replica: Option<usize>| u64::from(replica.is_some());
+        match self {
+            Self::KillReplica { replica } => Toll {
+                replicas_killed: kills(Some(replica)),
+                ..none
+            },
+            Self::PauseReplica { .. } => Toll {
+                replicas_paused: 1,
+                ..none
+            },
+            Self::CutDatabase { times } => Toll { cuts: times, ..none },
+            Self::HangDatabase { kill, .. } => Toll {
+                hangs: 1,
+                replicas_killed: kills(kill),
+                ..none
+            },
+            Self::RefuseDatabase { kill, .. } => Toll {
+                refusals: 1,
+                replicas_killed: kills(kill),
+                ..none
+            },
+            Self::KillPostgres { kill } => Toll {
+                servers_killed: 1,
+                replicas_killed: kills(kill),
+                ..none
+            },
+            Self::RestartPostgres => Toll {
+                servers_restarted: 1,
+                ..none
+            },
+            Self::PausePostgres { .. } => Toll {
+                servers_paused: 1,
+                ..none
+            },
+        }
+    }
+
     /// Strikes, and puts everything up again.
     ///
     /// # Errors
@@ -96,6 +139,63 @@ impl Blow {
                 world.postgres.resume()
             }
         }
+    }
+}
+
+/// What blows did, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Toll {
+    pub replicas_killed: u64,
+    pub servers_killed: u64,
+    pub replicas_paused: u64,
+    pub servers_paused: u64,
+    pub servers_restarted: u64,
+    /// Times that all connections to PostgreSQL were reset.
+    pub cuts: u64,
+    /// Outages in which PostgreSQL does not answer.
+    pub hangs: u64,
+    /// Outages in which it refuses connections.
+    pub refusals: u64,
+}
+
+impl Toll {
+    /// Processes that got SIGKILL.
+    #[must_use]
+    pub fn kills(&self) -> u64 {
+        self.replicas_killed + self.servers_killed
+    }
+}
+
+impl AddAssign for Toll {
+    fn add_assign(&mut self, other: Self) {
+        self.replicas_killed += other.replicas_killed;
+        self.servers_killed += other.servers_killed;
+        self.replicas_paused += other.replicas_paused;
+        self.servers_paused += other.servers_paused;
+        self.servers_restarted += other.servers_restarted;
+        self.cuts += other.cuts;
+        self.hangs += other.hangs;
+        self.refusals += other.refusals;
+    }
+}
+
+impl fmt::Display for Toll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} processes killed ({} replicas, {} PostgreSQL servers), {} replicas and {} servers paused, {} servers restarted, \
+             connections cut {} times, {} outages of the database ({} hung, {} refused)",
+            self.kills(),
+            self.replicas_killed,
+            self.servers_killed,
+            self.replicas_paused,
+            self.servers_paused,
+            self.servers_restarted,
+            self.cuts,
+            self.hangs + self.refusals,
+            self.hangs,
+            self.refusals
+        )
     }
 }
 

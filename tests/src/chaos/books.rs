@@ -1,9 +1,9 @@
-//! What PostgreSQL itself can tell of the books: exact sums, legal histories, the band. Every query lists what is wrong.
+//! What PostgreSQL itself can tell of the books: exact sums, legal histories, prices and their age. Every query lists what is wrong.
 
 use anyhow::Result;
 
 use super::Violations;
-use super::world::World;
+use super::world::{MAX_QUOTE_AGE, World};
 
 /// I1, I2: holdings and the fold of filled orders, in both directions, to the last decimal.
 const HOLDINGS: &str = "
@@ -45,6 +45,16 @@ const BAND: &str = "
     from orders
     where status <> 'rejected' and (50 * abs(limit_price - quote_price) <= quote_price) is not true";
 
+/// I10: nor on a quote that was too old when the order was placed, or from as far ahead.
+fn too_old() -> String {
+    format!(
+        "select 'order ' || order_id || ' of ' || created_at || ' has a quote of another time: ' || coalesce(quote_as_of::text, 'none')
+         from orders
+         where status <> 'rejected' and (abs(extract(epoch from created_at - quote_as_of)) <= {}) is not true",
+        MAX_QUOTE_AGE.as_secs()
+    )
+}
+
 /// No session sits in a transaction; none of ours ever opens one.
 const IDLE: &str = "
     select 'session ' || pid || ' is ' || state || ' for ' || age(clock_timestamp(), state_change) || ': ' || query
@@ -60,7 +70,16 @@ const STILL_SUBMITTED: &str = "
 /// When PostgreSQL does not answer.
 pub(super) fn violations(world: &World) -> Result<Violations> {
     let mut found = Violations::new();
-    for query in [HOLDINGS, VERSIONS, HISTORIES, BAND, IDLE, STILL_SUBMITTED] {
+    let too_old = too_old();
+    for query in [
+        HOLDINGS,
+        VERSIONS,
+        HISTORIES,
+        BAND,
+        &too_old,
+        IDLE,
+        STILL_SUBMITTED,
+    ] {
         found.extend(world.sql(query)?.lines().map(str::to_owned));
     }
     Ok(found)

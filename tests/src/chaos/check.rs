@@ -21,7 +21,7 @@ pub struct Evidence {
 }
 
 /// An order as the ledger holds it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 pub(super) struct Row {
     pub(super) id: Uuid,
     pub(super) user_id: Uuid,
@@ -62,12 +62,14 @@ pub(super) fn rows(world: &World) -> Result<Vec<Row>> {
 /// When the world cannot be asked. What is wrong with it is in the list.
 pub fn violations(world: &World, evidence: &Evidence) -> Result<Violations> {
     let mut found = count(world, evidence)?;
+    let before = rows(world)?;
     found.extend(replays::repeat_all(
         &evidence.journal,
         &evidence.users,
         &world.urls(),
     )?);
     found.extend(count(world, evidence)?);
+    terminal_orders_stay(&before, &rows(world)?, &mut found);
     found.extend(world.complaints());
     // Most would be there twice.
     let once: BTreeSet<String> = found.into_iter().collect();
@@ -83,6 +85,18 @@ fn count(world: &World, evidence: &Evidence) -> Result<Violations> {
         found.push("the vendor's counters do not add up".to_owned());
     }
     Ok(found)
+}
+
+/// I5: whatever is asked under their keys.
+fn terminal_orders_stay(before: &[Row], after: &[Row], found: &mut Violations) {
+    let after: BTreeMap<Uuid, &Row> = after.iter().map(|row| (row.id, row)).collect();
+    for row in before {
+        let is_terminal = matches!(row.status.as_str(), "rejected" | "filled" | "failed");
+        let now = after.get(&row.id).copied();
+        if is_terminal && now != Some(row) {
+            found.push(format!("a terminal order changed: {row:?} is now {now:?}"));
+        }
+    }
 }
 
 /// Nothing that a client was told is lost or otherwise in the ledger (I4, and no acknowledged order lost).
@@ -273,5 +287,23 @@ mod tests {
         let mut other = row("failed", None);
         other.quantity = "3".to_owned();
         assert_eq!(found(&[executed("10")], other), 1, "without an order");
+    }
+
+    #[test]
+    fn a_terminal_order_that_changes_is_named_and_an_open_one_may_change() {
+        let fill = Some(("10", "2.5"));
+        let changed = |before: Row, after: &[Row]| {
+            let mut found = Violations::new();
+            terminal_orders_stay(&[before], after, &mut found);
+            found.len()
+        };
+        assert_eq!(changed(row("filled", fill), &[row("filled", fill)]), 0);
+        assert_eq!(changed(row("unknown", None), &[row("filled", fill)]), 0);
+        assert_eq!(changed(row("failed", None), &[row("filled", fill)]), 1);
+        assert_eq!(
+            changed(row("filled", fill), &[row("filled", Some(("9", "2.5")))]),
+            1
+        );
+        assert_eq!(changed(row("rejected", None), &[]), 1, "gone");
     }
 }

@@ -11,7 +11,7 @@ use crate::services::Service;
 use crate::wait;
 
 /// For anything that a loaded machine does in the end.
-const SOON: Duration = Duration::from_secs(90);
+pub(super) const SOON: Duration = Duration::from_secs(90);
 
 impl World {
     /// Starts a replica that does not run, and waits until it serves prices; it needs no database for that.

@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::step::User;
 use super::traffic::Traffic;
 use super::world::{Options, World};
-use super::{Violations, resolve};
+use super::{Violations, proofs, resolve};
 
 /// Clients at once; half of them are one user.
 const CLIENTS: u64 = 12;
@@ -69,6 +69,8 @@ impl Session {
         traffic.wait_for_answers(plan.strike_after)?;
         std::thread::sleep(plan.strike_delay);
         plan.blow.strike(world)?;
+        // In the midst of the load: what commits around its cut must be in this report or in the last one, and in one only.
+        proofs::report_so_far(world)?;
         traffic.wait_for_answers(traffic.answers() + plan.calm_after)?;
         traffic.wait_for_more_outcomes(OUTCOMES_AFTER)?;
         let evidence = Evidence {
@@ -81,6 +83,8 @@ impl Session {
         found.extend(violations(world, &evidence)?);
         found.extend(resolve::executions_are_fills(world)?);
         let rows = rows(world)?;
+        let closed = proofs::close(world)?;
+        found.extend(proofs::proof_violations(world, &closed)?);
         Ok(Report {
             orders: rows.len(),
             states: format!("{}, {unknown} of them resolved", states(&rows)),

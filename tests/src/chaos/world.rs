@@ -20,6 +20,8 @@ use crate::services::{self, Service};
 pub const ADMIN_KEY: &str = "an-admin-key-of-the-tests-0123456789";
 /// How long a buy may take at the vendor.
 pub const BUY_TIMEOUT: Duration = Duration::from_millis(400);
+/// No order is sent on a quote that is older than this.
+pub(super) const MAX_QUOTE_AGE: Duration = Duration::from_secs(600);
 /// A database with the schema and nothing else; each round copies it.
 const TEMPLATE: &str = "template_of_rounds";
 /// Stocks that orders are about.
@@ -76,6 +78,10 @@ impl World {
             (
                 "FUSE_VENDOR__BUY_TIMEOUT_MILLIS",
                 BUY_TIMEOUT.as_millis().to_string(),
+            ),
+            (
+                "FUSE_ORDERS__MAX_QUOTE_AGE_SECS",
+                MAX_QUOTE_AGE.as_secs().to_string(),
             ),
             ("FUSE_STOCKS__POLL_MILLIS", "200".to_owned()),
             ("FUSE_LIFECYCLE__DRAIN_DELAY_SECS", "0".to_owned()),

@@ -2,13 +2,14 @@
 
 use anyhow::{Context as _, Result, ensure};
 use fuse_harness::background;
+use fuse_harness::chaos::{close, proof_violations, report_so_far, resolve_all};
 use serde_json::json;
 use vendor_simulator::{Action, Operation, Rule};
 
 use crate::support::{Case, new_key};
 
 /// What is done to the ledger by force, how it is undone, and what the count must say.
-const TAMPERINGS: [(&str, &str, &str); 8] = [
+const TAMPERINGS: [(&str, &str, &str); 9] = [
     (
         "update holdings set quantity = quantity + 0.000000001",
         "update holdings set quantity = quantity - 0.000000001",
@@ -40,6 +41,11 @@ const TAMPERINGS: [(&str, &str, &str); 8] = [
         "with the quote",
     ),
     (
+        "update orders set quote_as_of = quote_as_of - interval '600 seconds' where status = 'failed'",
+        "update orders set quote_as_of = quote_as_of + interval '600 seconds' where status = 'failed'",
+        "has a quote of another time",
+    ),
+    (
         "update orders set answer_body = answer_body || ' ' where status = 'filled'",
         "update orders set answer_body = rtrim(answer_body) where status = 'filled'",
         "the repeat says",
@@ -51,10 +57,104 @@ const TAMPERINGS: [(&str, &str, &str); 8] = [
     ),
 ];
 
+/// The same, of what the ledger proves of itself when it is closed.
+const FORGERIES: [(&str, &str, &str); 7] = [
+    (
+        "update order_events set at = at + interval '1 microsecond' where status = 'failed' and from_status = 'submitted'",
+        "update order_events set at = at - interval '1 microsecond' where status = 'failed' and from_status = 'submitted'",
+        "was changed",
+    ),
+    (
+        "create table kept as select * from order_event_chain; update order_event_chain set hash = sha256('x') where link = 1",
+        "update order_event_chain c set hash = k.hash from kept k where k.link = c.link; drop table kept",
+        "does not continue the one before",
+    ),
+    (
+        "create table kept as select * from reports;
+         update reports set content = jsonb_set(content::jsonb, '{failed,items}', '[]')",
+        RESTORE_REPORTS,
+        "was failed, and the reports list it 0 times",
+    ),
+    (
+        "create table kept as select * from reports;
+         update reports set content = jsonb_set(content::jsonb, '{filled,items}',
+             (content::jsonb #> '{filled,items}') || (content::jsonb #> '{filled,items}'))",
+        RESTORE_REPORTS,
+        "was filled, and the reports list it 2 times",
+    ),
+    (
+        "create table kept as select * from reports;
+         update reports set content = jsonb_set(content::jsonb, '{failed,items}', content::jsonb #> '{filled,items}')",
+        RESTORE_REPORTS,
+        "was not failed, and the reports list it 1 times",
+    ),
+    (
+        "create table kept as select * from reports;
+         update reports set content = jsonb_set(content::jsonb, '{totals,resolvedTotal}', '\"0.000000001\"')",
+        RESTORE_REPORTS,
+        "the reports tell totals of",
+    ),
+    (
+        "create table kept as select * from reports;
+         update reports set content = jsonb_set(content::jsonb, '{bySymbol}', '[]')",
+        RESTORE_REPORTS,
+        "the reports sum up nothing",
+    ),
+];
+
+const RESTORE_REPORTS: &str = "update reports r set content = k.content from kept k where k.report_date = r.report_date; drop table kept";
+
+/// Who can rewrite the whole database can rewrite the chain and every report in it. The upkeep may even help.
+const REWRITE: &str = "
+    update order_events set at = at + interval '1 microsecond' where status = 'failed' and from_status = 'submitted';
+    update reports set content = content::jsonb - 'chain';
+    delete from order_event_chain";
+
 #[test]
 fn whatever_is_wrong_is_named() -> Result<()> {
-    let mut case = Case::start(1)?;
-    let place = |case: &Case, action: Option<Action>, status: u16| {
+    let mut case = with_orders_of_all_kinds()?;
+    case.count()?;
+    for (tamper, undo, must_say) in TAMPERINGS {
+        by_force(&case, tamper)?;
+        names(&mut case, must_say).with_context(|| tamper)?;
+        by_force(&case, undo)?;
+    }
+    case.count()?;
+    // These cannot be undone.
+    bought_behind_our_back(&case)?;
+    names(&mut case, "executed more than once")?;
+    by_force(&case, "delete from orders where status = 'rejected'")?;
+    names(&mut case, "LOST")
+}
+
+#[test]
+fn whatever_is_wrong_with_the_chain_or_a_report_is_named() -> Result<()> {
+    let mut case = with_orders_of_all_kinds()?;
+    report_so_far(&case.world)?;
+    case.count()?;
+    ensure!(resolve_all(&case.world)? == 1);
+    let closed = close(&case.world)?;
+    let found = || proof_violations(&case.world, &closed);
+    ensure!(found()?.is_empty(), "{:?}", found()?);
+    let names = |wrong: &str| {
+        let found = found()?.join("\n");
+        ensure!(found.contains(wrong), "{wrong} is not in: {found}");
+        Ok(())
+    };
+    for (tamper, undo, must_say) in FORGERIES {
+        by_force(&case, tamper)?;
+        names(must_say).with_context(|| tamper)?;
+        by_force(&case, undo)?;
+    }
+    ensure!(found()?.is_empty(), "{:?}", found()?);
+    by_force(&case, REWRITE)?;
+    names("told to the outside")
+}
+
+/// One order that is filled, one that failed, one unknown and one rejected.
+fn with_orders_of_all_kinds() -> Result<Case> {
+    let case = Case::start(1)?;
+    let place = |action: Option<Action>, status: u16| {
         if let Some(action) = action {
             case.world.rule(Rule::on(Operation::Buy, action).times(1))?;
         }
@@ -69,24 +169,13 @@ fn whatever_is_wrong_is_named() -> Result<()> {
         retry_after: None,
         location: None,
     };
-    place(&case, None, 201)?;
-    place(&case, Some(refused), 422)?;
-    place(&case, Some(Action::Reset { executed: true }), 202)?;
+    place(None, 201)?;
+    place(Some(refused), 422)?;
+    place(Some(Action::Reset { executed: true }), 202)?;
     let mut too_dear = case.unique_order();
     too_dear["limitPrice"] = json!("1");
     ensure!(case.place(0, &new_key(), &too_dear)?.status == 422);
-    case.count()?;
-    for (tamper, undo, must_say) in TAMPERINGS {
-        by_force(&case, tamper)?;
-        names(&mut case, must_say).with_context(|| tamper)?;
-        by_force(&case, undo)?;
-    }
-    case.count()?;
-    // These cannot be undone.
-    bought_behind_our_back(&case)?;
-    names(&mut case, "executed more than once")?;
-    by_force(&case, "delete from orders where status = 'rejected'")?;
-    names(&mut case, "LOST")
+    Ok(case)
 }
 
 fn names(case: &mut Case, wrong: &str) -> Result<()> {
