@@ -2,6 +2,7 @@
 
 mod support;
 
+mod at_the_vendor;
 mod caching;
 mod database;
 mod docs;
@@ -25,5 +26,6 @@ mod stocks;
 mod surroundings;
 mod unkeyed_orders;
 mod unknown;
+mod vanished;
 mod vendor;
 mod walks;

@@ -1,10 +1,11 @@
 //! What the vendor does to us, and what the user sees of it.
 
 use anyhow::{Result, anyhow};
+use fuse_harness::wait;
 use serde_json::json;
-use vendor_simulator::{Action, Body, Operation, Rule};
+use vendor_simulator::{Action, Body, BuyFault, Latency, Operation, Rule};
 
-use crate::support::{Answer, World};
+use crate::support::{Answer, PATIENCE, World};
 
 /// A world whose vendor meets buys with this fault.
 async fn world_with(action: Action) -> Result<World> {
@@ -13,6 +14,15 @@ async fn world_with(action: Action) -> Result<World> {
         .simulator
         .add_rule(Rule::on(Operation::Buy, action))
         .map_err(|error| anyhow!("{error}"))?;
+    Ok(world)
+}
+
+/// The same where the first stock costs 100.
+async fn world_at_100(action: Action) -> Result<World> {
+    let world = world_with(action).await?;
+    world.simulator.set_prices(&world.symbol(), vec!["100".parse()?]);
+    let snapshot = world.publish().await?;
+    world.wait_for_snapshot(snapshot.meta.id).await?;
     Ok(world)
 }
 
@@ -110,6 +120,13 @@ async fn a_vendor_that_never_answers_makes_it_unknown() -> Result<()> {
     check_unknown(Action::NeverAnswer { executed: true }, "vendor_timeout", (1, 1)).await
 }
 
+/// Later than our deadline of three seconds, and executed in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vendor_that_answers_too_late_makes_it_unknown_and_is_not_asked_again() -> Result<()> {
+    let late = Action::Latency(Latency::Fixed { ms: 4_000 });
+    check_unknown(late, "vendor_timeout", (1, 1)).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_500_makes_it_unknown() -> Result<()> {
     check_unknown(status(500, Body::Envelope), "vendor_server_error", (1, 0)).await?;
@@ -142,6 +159,76 @@ async fn a_refusal_is_told_and_final() -> Result<()> {
             .as_str()
             .is_some_and(|detail| detail.contains("nothing was bought"))
     );
+    Ok(())
+}
+
+/// Nobody knows whether exactly 2 % is accepted: our rule lets it through, and the vendor has the last word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vendor_that_refuses_the_exact_edge_has_the_last_word() -> Result<()> {
+    let world = world_at_100(Action::StrictEdge).await?;
+    for (sent, edge) in [(1, "98"), (2, "102")] {
+        let mut body = world.good_order();
+        body["limitPrice"] = json!(edge);
+        let refused = world
+            .order(&body)
+            .refused(422, "vendor_rejected", &["/limitPrice refused"])
+            .await?;
+        assert_eq!(world.vendor_buys(), (sent, 0), "{edge}");
+        let id = refused.json()["orderId"].as_str().expect("an id").to_owned();
+        let read = world.get(&format!("/v1/orders/{id}")).key(&world.key);
+        let order = read.gives(200).await?.json();
+        assert_eq!(
+            (&order["status"], &order["reason"], &order["limitPrice"]),
+            (&json!("failed"), &json!("vendor_rejected"), &json!(edge)),
+            "{order}"
+        );
+    }
+    assert_eq!(world.sql("select count(*) from holdings")?, "0");
+    let mut inside = world.good_order();
+    inside["limitPrice"] = json!("101.999999999");
+    world.order(&inside).gives(201).await?;
+    assert_eq!(world.vendor_buys(), (3, 1));
+    Ok(())
+}
+
+/// The contract does not say whether the price of an answer is the offer: what the vendor says that it cost is booked.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_price_of_the_vendor_is_the_price_of_the_fill() -> Result<()> {
+    let fault = BuyFault::OtherPrice;
+    let world = world_at_100(Action::BuyAnswer { fault }).await?;
+    let order = place(&world, 201).await?.json();
+    assert_eq!(order["limitPrice"], "100");
+    assert_eq!(
+        order["fill"],
+        json!({"price": "101", "quantity": "1", "total": "101"})
+    );
+    assert_eq!(recorded(&world).await?, order);
+    assert_eq!(world.vendor_buys(), (1, 1));
+    assert_eq!(
+        world.sql("select quantity || ' ' || cost from holdings")?,
+        "1 101"
+    );
+    Ok(())
+}
+
+/// Its total comes of its own arithmetic: evidence, while ours is price times quantity.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_total_of_the_vendor_is_kept_as_evidence_and_counted() -> Result<()> {
+    let fault = BuyFault::OtherTotal;
+    let world = world_at_100(Action::BuyAnswer { fault }).await?;
+    let order = place(&world, 201).await?.json();
+    assert_eq!(
+        order["fill"],
+        json!({"price": "100", "quantity": "1", "total": "100"})
+    );
+    assert_eq!(order["attempts"][0]["vendorTotal"], "200", "{order}");
+    assert_eq!(recorded(&world).await?, order);
+    assert_eq!(
+        world.sql("select quantity || ' ' || cost from holdings")?,
+        "1 100"
+    );
+    let mismatches = "fuse_vendor_buy_total_mismatches_total";
+    assert_eq!(world.api.metric(mismatches).await?, 1.0);
     Ok(())
 }
 
@@ -183,11 +270,9 @@ async fn a_vendor_that_is_away_fails_orders_and_nothing_else() -> Result<()> {
 
     world.simulator.back();
     let retry = || world.order(&world.good_order()).send();
-    let bought = fuse_harness::wait::until_async(
-        "the breaker to let an order through",
-        crate::support::PATIENCE,
-        || async { retry().await.ok().filter(|answer| answer.status == 201) },
-    );
+    let bought = wait::until_async("the breaker to let an order through", PATIENCE, || async {
+        retry().await.ok().filter(|answer| answer.status == 201)
+    });
     bought.await?;
     assert_eq!(world.simulator.counters().buys.executed, 1);
     Ok(())
