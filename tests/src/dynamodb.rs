@@ -1,5 +1,5 @@
 //! The DynamoDB stand-in: dynoxide in this process (SQLite in memory), behind a layer that counts and injects what it never does by itself
-//! (throttling, server errors, unprocessed items), behind a proxy that can hang and refuse.
+//! (throttling, server errors, unprocessed items), behind a proxy that can cut, hang and refuse.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -149,6 +149,17 @@ impl DynamoDb {
     /// As [`DynamoDb::stop`].
     pub fn hang(&self) -> Result<()> {
         self.set(Mode::Hang)
+    }
+
+    /// Resets all open connections; new ones are served.
+    pub fn cut(&self) {
+        self.proxies.iter().for_each(TcpProxy::cut);
+    }
+
+    /// Connections taken so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.proxies.iter().map(TcpProxy::accepted).sum()
     }
 
     fn set(&self, mode: Mode) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Redis gone, hung, flushed and restarted under load: it only saves time. (reliability: T11)
+//! Redis tells every replica at once; gone, hung, flushed and restarted under load, it only saved time. (reliability: T11)
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,33 @@ use crate::world::{PAGES, SOON, World};
 const PATH: &str = "/v1/stocks?limit=20";
 /// Answers that a fault must outlast.
 const ANSWERS: u64 = 150;
+/// The longest that can be set. While Redis is heard, the pointer is looked at ten times more rarely still.
+const POLL_MILLIS_MAX: &str = "60000";
+/// From the end of a pass until every replica shows it, by its announcement.
+const SHOWN_WITHIN: Duration = Duration::from_secs(3);
+
+#[test]
+fn replicas_that_hardly_poll_follow_what_is_announced() -> Result<()> {
+    let redis = Redis::start()?;
+    let world = World::start(&[
+        ("FUSE_REDIS__URL", &redis.url()),
+        ("FUSE_STOCKS__POLL_MILLIS", POLL_MILLIS_MAX),
+    ])?;
+    good_pass(&world)?;
+    let replicas = [world.api()?, world.api()?];
+    for replica in &replicas {
+        wait::until("a subscriber to hear", SOON, || {
+            (replica.metric("fuse_snapshot_subscriber_live").ok()?? >= 1.0).then_some(())
+        })
+        .map_err(|error| replica.proc().explain(error))?;
+    }
+    for _ in 0..3 {
+        world.vendor.tick(1);
+        good_pass(&world)?;
+        all_follow(&world, &replicas, "it hardly polls", SHOWN_WITHIN)?;
+    }
+    Ok(())
+}
 
 #[test]
 fn redis_gone_hung_and_flushed_costs_no_get_and_no_crawl() -> Result<()> {
@@ -25,8 +52,7 @@ fn redis_gone_hung_and_flushed_costs_no_get_and_no_crawl() -> Result<()> {
     let world = World::start(&[("FUSE_REDIS__URL", &url)])?;
     let mut passes = 0;
     let mut pass = || -> Result<()> {
-        let done = world.one_pass()?;
-        ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        good_pass(&world)?;
         passes += 1;
         Ok(())
     };
@@ -54,7 +80,7 @@ fn redis_gone_hung_and_flushed_costs_no_get_and_no_crawl() -> Result<()> {
     let mut lasts = |fault: &str| -> Result<()> {
         let from = answers.load(Ordering::Relaxed);
         pass()?;
-        all_follow(&world, &replicas, fault)?;
+        all_follow(&world, &replicas, fault, SOON)?;
         wait::until(fault, SOON, || {
             (answers.load(Ordering::Relaxed) >= from + ANSWERS).then_some(())
         })
@@ -87,11 +113,18 @@ fn redis_gone_hung_and_flushed_costs_no_get_and_no_crawl() -> Result<()> {
     Ok(())
 }
 
+/// One pass that publishes.
+pub fn good_pass(world: &World) -> Result<()> {
+    let done = world.one_pass()?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    Ok(())
+}
+
 /// Every replica shows the snapshot that the pointer names.
-fn all_follow(world: &World, replicas: &[Service], fault: &str) -> Result<()> {
+pub fn all_follow(world: &World, replicas: &[Service], fault: &str, within: Duration) -> Result<()> {
     for replica in replicas {
         let client = world.client(replica);
-        wait::until(&format!("a replica to follow while {fault}"), SOON, || {
+        wait::until(&format!("a replica to follow while {fault}"), within, || {
             let item = world.item("SNAPSHOT", "CURRENT")?;
             let page = client.get("/v1/stocks?limit=1").ok()?.json();
             (page["snapshot"]["id"] == item["id"]["S"]).then_some(())
