@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use fuse_domain::Snapshot;
+use fuse_domain::{Snapshot, Symbol};
 use fuse_harness::dynamodb::DynamoDb;
 use fuse_harness::redis::Redis;
 use fuse_harness::wait;
 use fuse_market::{
-    CrawlLimits, L1, Market, MarketParts, Pass, RefreshParts, Refresher, VendorClient, Wanted,
+    CrawlLimits, Heard, L1, Market, MarketParts, Pass, RefreshParts, Refresher, VendorClient, Wanted,
 };
 use fuse_platform::Metrics;
 use fuse_platform::config::{ConfigValue, HttpUrl, RedisConfig, Secret, VendorConfig};
@@ -321,6 +321,44 @@ async fn a_replica_follows_what_is_published_without_redis_and_through_its_loss(
     world.simulator.tick(1);
     world.refresh().await?;
     newer(&replica, &third).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_announces_its_pointer_and_its_movers_by_name() -> Result<()> {
+    let world = World::start(true)?;
+    // All prices change; those of the first two by 2 % or more, whatever the direction.
+    let mut symbols = world.simulator.symbols();
+    let next = ["102", "97", "101.99", "98.01"];
+    for (number, symbol) in symbols.iter().enumerate() {
+        let prices = ["100", next[number.min(3)]].map(str::parse);
+        let prices = prices.into_iter().collect::<Result<Vec<_>, _>>()?;
+        assert!(world.simulator.set_prices(symbol, prices), "{symbol}");
+    }
+    world.refresh().await?;
+    let l1 = world.l1(&Metrics::new())?.expect("Redis");
+    let mut subscription = l1.subscribe(world.stop.clone());
+    let heard = tokio::time::timeout(DEADLINE, subscription.next()).await?;
+    assert_eq!(heard, Heard::Reconnected);
+
+    world.simulator.tick(1);
+    let Pass::Published(done) = world.refresh().await? else {
+        anyhow::bail!("not published");
+    };
+    let heard = tokio::time::timeout(DEADLINE, subscription.next()).await?;
+    let Heard::Announced(announcement) = heard else {
+        anyhow::bail!("{heard:?}");
+    };
+    let store = store_of(&config(world.dynamodb.address())?, &Metrics::new()).await?;
+    assert_eq!(Some(announcement.pointer), store.current().await?);
+    assert_eq!(announcement.pointer.id, done.id);
+    symbols.truncate(2);
+    symbols.sort();
+    let named: Vec<&str> = announcement.movers.iter().map(Symbol::as_str).collect();
+    assert_eq!(named, symbols);
+    let announced = l1.load(&announcement.pointer).await.expect("its pages");
+    let moved = announced.quotes.iter().filter(|quote| quote.mover).count();
+    assert_eq!(moved, symbols.len());
     Ok(())
 }
 
