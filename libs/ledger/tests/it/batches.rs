@@ -1,14 +1,22 @@
 //! Group commit: one statement for what is queued, one outcome for each order, whatever its neighbours are.
 
+use std::task::Poll;
+use std::time::Duration;
+
 use anyhow::Result;
 use fuse_domain::{OrderStatus, Outcome, Reason};
+use fuse_harness::wait;
 use fuse_ledger::{LedgerError, Placed, Settled};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use uuid::Uuid;
 
 use crate::support::{Fixture, fill, fixture, request};
 
 const WHEN: &str = "2026-03-02T10:00:00Z";
+/// The bounds of a writer.
+const QUEUE_MAX: usize = 4096;
+const BATCH_MAX: u64 = 512;
+const SOON: Duration = Duration::from_secs(20);
 
 /// Statements that a kind of write has needed, and the orders in them.
 fn batches(fixture: &Fixture, statement: &str) -> (u64, u64) {
@@ -176,11 +184,9 @@ async fn a_deadlock_or_a_held_row_costs_a_repeat_and_no_order() -> Result<()> {
     }));
     let in_between = async {
         let waiting = "select count(*)::text from pg_stat_activity where wait_event_type = 'Lock' and query like '%settle_orders%' and datname = current_database()";
-        fuse_harness::wait::until_async(
-            "the batch to wait",
-            std::time::Duration::from_secs(20),
-            || async { (fixture.text(waiting).await.ok()? != "0").then_some(()) },
-        )
+        wait::until_async("the batch to wait", SOON, || async {
+            (fixture.text(waiting).await.ok()? != "0").then_some(())
+        })
         .await?;
         // Now each waits for the other; ours gives up first, as the other one looks for deadlocks late.
         let _ = run(&mut other, lock(wanted)).await;
@@ -237,5 +243,91 @@ async fn the_same_order_twice_in_one_batch_is_settled_once() -> Result<()> {
             .await?,
         "1 1"
     );
+    Ok(())
+}
+
+/// What does not fit into the queue is refused at once and leaves nothing; what does is written, never more than so many by one statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_queue_cannot_hold_is_refused_at_once_and_never_written() -> Result<()> {
+    const TOO_MANY: usize = 100;
+    let fixture = fixture().await?;
+    let submit = |number: usize| fixture.submit(&format!("k{number}"), request("AAPL", "1", "10"), WHEN);
+    let orders: Vec<_> = (0..QUEUE_MAX + TOO_MANY).map(submit).collect();
+    let ids: Vec<Uuid> = orders.iter().map(|order| order.id).collect();
+    let first = submit(orders.len());
+    let first_id = first.id;
+
+    let mut other = fixture.connection().await?;
+    let lock = "begin; lock table orders in share row exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut other).await?;
+    let mut running = Box::pin(fixture.ledger.place(first));
+    assert!(futures::poll!(&mut running).is_pending());
+    // Its statement can only wait for the lock, and with it all who come.
+    wait::until_async("it to be taken from the queue", SOON, || async {
+        (batches(&fixture, "place") == (1, 1)).then_some(())
+    })
+    .await?;
+
+    // Whoever has no place is told by the very first look; the others wait.
+    let mut queued = Vec::new();
+    let mut refused = Vec::new();
+    for (id, order) in ids.into_iter().zip(orders) {
+        let mut placing = Box::pin(fixture.ledger.place(order));
+        match futures::poll!(&mut placing) {
+            Poll::Pending => queued.push((id, placing)),
+            Poll::Ready(Err(LedgerError::Busy)) => refused.push(id),
+            Poll::Ready(other) => anyhow::bail!("{other:?}"),
+        }
+    }
+    sqlx::raw_sql("rollback").execute(&mut other).await?;
+    assert_eq!((queued.len(), refused.len()), (QUEUE_MAX, TOO_MANY));
+
+    let (queued_ids, placing): (Vec<_>, Vec<_>) = queued.into_iter().unzip();
+    let (first, outcomes) = join(running, join_all(placing)).await;
+    assert!(matches!(first?, Placed::New(_)));
+    let mut written = vec![first_id];
+    for (id, outcome) in queued_ids.into_iter().zip(outcomes) {
+        match outcome {
+            Ok(Placed::New(order)) => written.push(order.id),
+            // On a slow machine a turn takes longer than a caller waits.
+            Err(LedgerError::Busy) => refused.push(id),
+            other => anyhow::bail!("{other:?}"),
+        }
+    }
+    let among = |ids: &[Uuid]| {
+        let list: Vec<String> = ids.iter().map(|id| format!("'{id}'")).collect();
+        format!(
+            "select count(*)::text from orders where order_id in ({})",
+            list.join(",")
+        )
+    };
+    assert_eq!(fixture.text(&among(&refused)).await?, "0");
+    assert_eq!(fixture.text(&among(&written)).await?, written.len().to_string());
+    let (statements, sum) = batches(&fixture, "place");
+    assert_eq!(sum, written.len() as u64);
+    let up_to = |size: u64| {
+        let line = format!("fuse_order_batch_size_bucket{{statement=\"place\",le=\"{size}\"}}");
+        fixture.metric(&line).and_then(|text| text.parse().ok())
+    };
+    assert_eq!(up_to(BATCH_MAX), Some(statements), "a statement wrote more");
+    assert!(
+        up_to(BATCH_MAX / 2) < Some(statements),
+        "the queue was full, and no statement was"
+    );
+    Ok(())
+}
+
+/// Nobody waits for company: where orders come one after the other, each has a statement of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_order_waits_for_no_other() -> Result<()> {
+    let fixture = fixture().await?;
+    for number in 0..20 {
+        let order = fixture.submit(&format!("k{number}"), request("AAPL", "1", "10"), WHEN);
+        let id = fixture.placed(order).await?.id;
+        let settled = fixture.settlement(id, fill("10", "1"), WHEN);
+        assert_eq!(fixture.ledger.settle(settled).await?, Settled::Now);
+    }
+    assert_eq!(batches(&fixture, "place"), (20, 20));
+    assert_eq!(batches(&fixture, "settle"), (20, 20));
     Ok(())
 }
