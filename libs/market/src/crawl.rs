@@ -20,6 +20,12 @@ use crate::vendor::{BadItem, ItemFault, VendorClient, VendorError, VendorItem, V
 /// More bad items than one in this many refuse the pass (5 %).
 const ONE_BAD_OF: usize = 20;
 
+/// Room for 100,000 stocks and a quarter more.
+const ITEMS_MAX: usize = 125_000;
+
+/// More pages than `ITEMS_MAX` needs when they are as small as this are endless paging.
+const PAGE_ITEMS_MIN: usize = 25;
+
 /// A crawl that ran into its deadline is gone on with when the next begins within this.
 const RESUME_WITHIN: Duration = Duration::from_secs(120);
 
@@ -68,8 +74,8 @@ impl CrawlLimits {
     /// Generous for a stock vendor, small for this process. Only the deadline depends on the place.
     pub fn with_deadline(deadline: Duration) -> Self {
         Self {
-            pages_max: 1_000,
-            items_max: 100_000,
+            pages_max: ITEMS_MAX / PAGE_ITEMS_MIN,
+            items_max: ITEMS_MAX,
             bytes_max: 64 * 1024 * 1024,
             deadline,
             resume_max: deadline.saturating_add(RESUME_WITHIN),

@@ -11,7 +11,10 @@ use vendor_simulator::{Action, Body, Operation, Rule, Simulator, SimulatorConfig
 use crate::fixture::Client;
 
 fn start() -> Result<(Simulator, Client)> {
-    let config = SimulatorConfig::default();
+    start_with(SimulatorConfig::default())
+}
+
+fn start_with(config: SimulatorConfig) -> Result<(Simulator, Client)> {
     let key = config.api_key.clone();
     let simulator = Simulator::start(config)?;
     let client = Client::of_url(&simulator.vendor_url(), &key)?;
@@ -36,6 +39,22 @@ async fn every_stock_of_the_simulator_is_in_the_snapshot_with_its_exact_price() 
             "{symbol}"
         );
     }
+    Ok(())
+}
+
+/// As many pages as docs/performance.md speaks of, here of one stock each. That endless ones are refused by the same limits
+/// is tested in `hostile::paging`.
+#[tokio::test]
+async fn a_list_of_4_000_pages_is_taken() -> Result<()> {
+    const PAGES: usize = 4_000;
+    let (simulator, client) = start_with(SimulatorConfig {
+        symbols: PAGES,
+        page_size: 1,
+        ..SimulatorConfig::default()
+    })?;
+    let limits = CrawlLimits::with_deadline(Duration::from_secs(120));
+    let crawled = crawl(&client.vendor, &limits, None, Timestamp::now()).await?;
+    assert_eq!((crawled.snapshot.meta.count, crawled.pages), (PAGES, PAGES));
     Ok(())
 }
 
