@@ -2,6 +2,7 @@
 
 mod support;
 
+mod anchor;
 mod faults;
 mod program;
 mod rendering;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use fuse_domain::{
-    DailyReport, Fill, OrderStatus, Period, Price, Quantity, Reason, ReportLine, Symbol, compute,
+    ChainHead, DailyReport, Fill, OrderStatus, Period, Price, Quantity, Reason, ReportLine, Symbol, compute,
 };
 use report_job::{render, subject};
 use uuid::Uuid;
@@ -91,6 +91,42 @@ fn both_forms_list_every_order_and_unknown_ones_by_themselves() -> Result<()> {
     let unknown = unknown.split("\n\n").next().context("the section's end")?;
     assert!(unknown.contains(&Uuid::from_u128(3).to_string()));
     assert!(!unknown.contains(&Uuid::from_u128(1).to_string()));
+    Ok(())
+}
+
+#[test]
+fn both_forms_show_the_end_of_the_chain_where_there_is_one() -> Result<()> {
+    let bare = render(&mixed()?, None).map_err(anyhow::Error::msg)?;
+    for form in [&bare.html, &bare.plain] {
+        assert!(
+            !form.contains("Anchor") && !form.contains("Keep this mail"),
+            "{form}"
+        );
+    }
+    let chained = DailyReport {
+        chain: Some(ChainHead {
+            link: 7,
+            events: 6021,
+            hash: [0xab; 32],
+        }),
+        ..mixed()?
+    };
+    let rendered = render(&chained, None).map_err(anyhow::Error::msg)?;
+    let anchor = format!("Anchor: 7:{}", "ab".repeat(32));
+    for form in [&rendered.html, &rendered.plain] {
+        for text in [
+            "Keep this mail: it proves that the 6021 order events until now were not changed later.",
+            anchor.as_str(),
+        ] {
+            assert_eq!(form.matches(text).count(), 1, "{text}: {form}");
+        }
+    }
+    // Nothing else of the report depends on it.
+    let (end, _) = rendered
+        .plain
+        .split_once("Keep this mail")
+        .context("the sentence")?;
+    assert_eq!(end.trim_end(), bare.plain.trim_end());
     Ok(())
 }
 
