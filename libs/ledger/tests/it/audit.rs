@@ -1,14 +1,16 @@
 //! The hash chain and the check of everything: what was changed behind the service's back is found and named.
 
 use anyhow::Result;
-use fuse_domain::{ChainHead, Outcome, Reason};
-use fuse_ledger::{Invariant, Verification, VerifyOptions};
+use fuse_domain::{ChainHead, OrderStatus, Outcome, Reason};
+use fuse_ledger::{Decision, Invariant, Resolution, Resolve, Resolved, Settle, Verification, VerifyOptions};
 use jiff::Timestamp;
 
-use crate::support::{Fixture, at, fill, fixture, request};
+use crate::support::{Fixture, answer, at, fill, fixture, request};
 
 /// Far enough from the events' own times for every link to be due.
 const LATER: &str = "2026-03-03T10:00:00Z";
+/// Random histories of up to sixty orders each.
+const HISTORIES: u32 = 24;
 
 /// Thirty orders of all kinds, chained in three links of ten orders each.
 async fn ledger() -> Result<Fixture> {
@@ -248,6 +250,49 @@ async fn a_version_that_skips_and_an_order_that_was_sent_twice_are_named() -> Re
     .await
 }
 
+/// How an order of a history ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Rejected,
+    Submitted,
+    Filled,
+    Failed,
+    Unknown,
+    /// Given up by the sweep, and then the vendor's answer came.
+    SweptThenFilled,
+    SweptThenFailed,
+    /// Unknown, and then a person said what became of it.
+    ResolvedFilled,
+    ResolvedFailed,
+}
+
+impl End {
+    const ALL: [Self; 9] = [
+        Self::Rejected,
+        Self::Submitted,
+        Self::Filled,
+        Self::Failed,
+        Self::Unknown,
+        Self::SweptThenFilled,
+        Self::SweptThenFailed,
+        Self::ResolvedFilled,
+        Self::ResolvedFailed,
+    ];
+
+    fn status(self) -> OrderStatus {
+        match self {
+            Self::Rejected => OrderStatus::Rejected,
+            Self::Submitted => OrderStatus::Submitted,
+            Self::Filled | Self::SweptThenFilled | Self::ResolvedFilled => OrderStatus::Filled,
+            Self::Failed | Self::SweptThenFailed | Self::ResolvedFailed => OrderStatus::Failed,
+            Self::Unknown => OrderStatus::Unknown,
+        }
+    }
+}
+
+/// One order: whose, of what, how many billionths of a share, and how it ends.
+type Step = (usize, usize, u32, End);
+
 /// The fold of any history is what the tables hold: random orders with random ends, by hand counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fold_of_any_legal_history_equals_the_tables() -> Result<()> {
@@ -255,10 +300,15 @@ async fn the_fold_of_any_legal_history_equals_the_tables() -> Result<()> {
     use proptest::test_runner::{Config, TestRunner};
 
     let mut runner = TestRunner::new(Config {
-        cases: 8,
+        cases: HISTORIES,
         ..Config::default()
     });
-    let step = (0_usize..4, 0_usize..3, 1_u32..1_000_000, 0_usize..5);
+    let step = (
+        0_usize..4,
+        0_usize..3,
+        1_u32..1_000_000,
+        prop::sample::select(&End::ALL[..]),
+    );
     let histories = prop::collection::vec(step, 1..60);
     let fixture = fixture().await?;
     let handle = tokio::runtime::Handle::current();
@@ -272,9 +322,8 @@ async fn the_fold_of_any_legal_history_equals_the_tables() -> Result<()> {
     outcome.map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// Plays one history of (user, symbol, quantity, end) all at once and checks everything.
-async fn play(fixture: &Fixture, history: &[(usize, usize, u32, usize)]) -> Result<()> {
-    const SYMBOLS: [&str; 3] = ["AAPL", "MSFT", "NVDA"];
+/// Plays one history all at once, for users of its own, and checks everything.
+async fn play(fixture: &Fixture, history: &[Step]) -> Result<()> {
     let mut users = Vec::new();
     for _ in 0..4 {
         let user = uuid::Uuid::now_v7();
@@ -287,75 +336,97 @@ async fn play(fixture: &Fixture, history: &[(usize, usize, u32, usize)]) -> Resu
     let run = history
         .iter()
         .enumerate()
-        .map(|(number, (user, symbol, nanos, end))| {
-            let quantity = format!("0.{nanos:09}");
-            let mut order = fixture.submit(
-                &format!("k{number}"),
-                request(SYMBOLS[*symbol], &quantity, "3.000000007"),
-                "2026-03-02T10:00:00Z",
-            );
-            order.user_id = users[*user];
-            async move {
-                let id = order.id;
-                let user_id = order.user_id;
-                fixture.ledger.place(order).await?;
-                let settle = |outcome| fuse_ledger::Settle {
-                    user_id,
-                    ..fixture.settlement(id, outcome, "2026-03-02T10:00:01Z")
-                };
-                let filled = || fill("3.000000001", &quantity);
-                match end {
-                    0 => drop(
-                        fixture
-                            .ledger
-                            .settle(settle(Outcome::Failed(Reason::VendorRejected)))
-                            .await?,
-                    ),
-                    1 => drop(
-                        fixture
-                            .ledger
-                            .settle(settle(Outcome::Unknown(Reason::VendorTimeout)))
-                            .await?,
-                    ),
-                    2 => {
-                        fixture
-                            .ledger
-                            .settle(settle(Outcome::Unknown(Reason::VendorReset)))
-                            .await?;
-                        fixture.ledger.settle(settle(filled())).await?;
-                    }
-                    3 => {}
-                    _ => drop(fixture.ledger.settle(settle(filled())).await?),
-                }
-                anyhow::Ok(())
-            }
-        });
+        .map(|(number, step)| play_step(fixture, users[step.0], number, *step));
     futures::future::try_join_all(run).await?;
+    fixture.ledger.extend_chain(at(LATER)).await?;
     let found = verify(fixture).await?;
     anyhow::ensure!(found.is_valid(), "{:?}", found.first_bad);
-    // The same with integers: a billionth of a share, in billionths of a billionth of money.
-    let expected: u128 = history
-        .iter()
-        .filter(|step| step.3 == 2 || step.3 == 4)
-        .map(|step| u128::from(step.2))
-        .sum();
     let ids = users
         .iter()
         .map(|user| format!("'{user}'"))
         .collect::<Vec<_>>()
         .join(", ");
+    // The same with integers: a billionth of a share, in billionths of a billionth of money.
+    let filled = history
+        .iter()
+        .filter(|step| step.3.status() == OrderStatus::Filled);
+    let nanos: u128 = filled.map(|step| u128::from(step.2)).sum();
     let sums = format!(
-        "select coalesce(sum(quantity), 0) * 1000000000 || ' ' || coalesce(sum(cost), 0) * 1000000000000000000 from holdings where user_id in ({ids})"
+        "select coalesce(sum(trunc(quantity * 1e9)), 0) || ' ' || coalesce(sum(trunc(cost * 1e18)), 0) from holdings where user_id in ({ids})"
     );
-    let found = fixture.text(&sums).await?;
-    let numbers: Vec<u128> = found
-        .split(' ')
-        .map(|text| text.split('.').next().unwrap_or("").parse().unwrap_or(u128::MAX))
-        .collect();
+    let (held, expected) = (
+        fixture.text(&sums).await?,
+        format!("{nanos} {}", nanos * 3_000_000_001),
+    );
+    anyhow::ensure!(held == expected, "held {held}, filled {expected}");
+    let mut expected = std::collections::BTreeMap::new();
+    for step in history {
+        *expected.entry(step.3.status().as_str()).or_insert(0) += 1;
+    }
+    let counts = format!(
+        "select json_object_agg(status, orders)::text from (select status, count(*) as orders from orders where user_id in ({ids}) group by 1) c"
+    );
+    let counts: serde_json::Value = serde_json::from_str(&fixture.text(&counts).await?)?;
     anyhow::ensure!(
-        numbers == [expected, expected * 3_000_000_001],
-        "{found}: expected {expected}"
+        counts == serde_json::json!(expected),
+        "{counts}, expected {expected:?}"
     );
+    Ok(())
+}
+
+async fn play_step(fixture: &Fixture, user_id: uuid::Uuid, number: usize, step: Step) -> Result<()> {
+    const SYMBOLS: [&str; 3] = ["AAPL", "MSFT", "NVDA"];
+    let (_, symbol, nanos, end) = step;
+    let quantity = format!("0.{nanos:09}");
+    let mut order = fixture.submit(
+        &format!("k{number}"),
+        request(SYMBOLS[symbol], &quantity, "3.000000007"),
+        "2026-03-02T10:00:00Z",
+    );
+    order.user_id = user_id;
+    if matches!(end, End::Rejected) {
+        order.decision = Decision::Rejected {
+            reason: Reason::PriceOutOfBand,
+            answer: answer(422, "{}"),
+        };
+    }
+    let id = order.id;
+    fixture.ledger.place(order).await?;
+    let filled = fill("3.000000001", &quantity);
+    let failed = Outcome::Failed(Reason::VendorRejected);
+    let unknown = Outcome::Unknown(Reason::VendorReset);
+    let swept = Outcome::Unknown(Reason::Interrupted);
+    let (outcomes, resolution) = match end {
+        End::Rejected | End::Submitted => (vec![], None),
+        End::Filled => (vec![filled], None),
+        End::Failed => (vec![failed], None),
+        End::Unknown => (vec![unknown], None),
+        End::SweptThenFilled => (vec![swept, filled], None),
+        End::SweptThenFailed => (vec![swept, failed], None),
+        End::ResolvedFilled => (vec![unknown], Some(filled.fill().copied())),
+        End::ResolvedFailed => (vec![unknown], Some(None)),
+    };
+    for outcome in outcomes {
+        let settle = Settle {
+            user_id,
+            ..fixture.settlement(id, outcome, "2026-03-02T10:00:01Z")
+        };
+        fixture.ledger.settle(settle).await?;
+    }
+    if let Some(fill) = resolution {
+        let told = Resolution {
+            actor: "key:test".into(),
+            note: "asked".into(),
+        };
+        let resolve = Resolve {
+            order_id: id,
+            fill,
+            told,
+            at: at("2026-03-02T12:00:00Z"),
+        };
+        let resolved = fixture.ledger.resolve(resolve).await?;
+        anyhow::ensure!(matches!(resolved, Resolved::Now(_)), "{resolved:?}");
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod audit;
 mod batches;
 mod distribute;
 mod growth;
+mod interleavings;
 mod keys;
 mod orders;
 mod outage;
