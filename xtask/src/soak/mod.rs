@@ -20,6 +20,10 @@ pub struct Args {
     /// How many runs.
     #[arg(long, default_value_t = 100)]
     count: u64,
+    /// Instead of a number of runs: as many as it takes to kill so many processes, replicas and PostgreSQL servers together; of
+    /// `kills` only. Not every run kills one: others cut, hang, pause or restart.
+    #[arg(long, conflicts_with = "count", value_parser = clap::value_parser!(u64).range(1..))]
+    kills: Option<u64>,
     /// How many worlds side by side; of `kills` only.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=16))]
     jobs: u64,
@@ -28,7 +32,8 @@ pub struct Args {
 #[derive(Clone, Copy, ValueEnum)]
 enum Name {
     /// Mixed orders with random faults of the vendor; processes are killed and the database fails at random moments. Then
-    /// what clients were told, what the ledger holds and what the vendor executed are counted against each other.
+    /// what clients were told, what the ledger holds and what the vendor executed are counted against each other, the hash chain
+    /// is verified and the reports are compared with the ledger. At the end it says what was struck how often.
     Kills,
     /// Orders at random prices and sizes around the edges of the band, against the running services: every answer
     /// and every holding is compared with an exact model.
@@ -52,11 +57,16 @@ pub fn run(args: &Args) -> Result<()> {
         Name::Money => "money",
         Name::Walks => "walks",
     };
-    println!("{name}: first seed {seed}; replay one run with --seed N --count 1");
+    let count = match (args.kills, args.name) {
+        (None, _) => args.count,
+        (Some(kills), Name::Kills) => kills::runs_that_kill(seed, kills),
+        (Some(_), _) => bail!("--kills is of `kills` only"),
+    };
+    println!("{name}: first seed {seed}, {count} runs; replay one run with --seed N --count 1");
     let violations = match args.name {
-        Name::Kills => kills::run(seed, args.count, args.jobs)?,
-        Name::Money => money(seed, args.count)?,
-        Name::Walks => walks::run(seed, args.count)?,
+        Name::Kills => kills::run(seed, count, args.jobs)?,
+        Name::Money => money(seed, count)?,
+        Name::Walks => walks::run(seed, count)?,
     };
     if violations > 0 {
         bail!("{violations} violations");
