@@ -32,7 +32,7 @@ pub struct Freshness {
 pub struct SnapshotInfo {
     /// Id of the snapshot; a walk over pages stays on it.
     pub id: Uuid,
-    /// When the crawl that made it ended.
+    /// When the crawl that made it began, so that no price looks younger than it is.
     #[schema(value_type = String, format = DateTime)]
     pub taken_at: Timestamp,
     /// When prices are expected to change next.
