@@ -3,6 +3,7 @@
 mod support;
 
 mod at_the_vendor;
+mod aws;
 mod caching;
 mod database;
 mod docs;

@@ -9,9 +9,9 @@ pub enum StoreError {
     /// Not reachable, too slow, throttled or failing inside: try again later.
     #[error("DynamoDB is not available ({operation}: {detail})")]
     Unavailable { operation: &'static str, detail: String },
-    /// The table is not there (yet): the cache-refresher makes it.
+    /// The table is not there (yet): whoever makes the first pass makes it.
     #[error(
-        "DynamoDB has no table {table}: the cache-refresher creates it when dynamodb.create_table is true and its role allows dynamodb:CreateTable; else create it beforehand (string keys pk and sk, on-demand, index movers on the strings mover_pk and mover_sk that includes the attribute movers, TTL on expires_at)"
+        "DynamoDB has no table {table}: the first pass creates it when dynamodb.create_table is true and the role allows dynamodb:CreateTable; else create it beforehand (string keys pk and sk, on-demand, index movers on the strings mover_pk and mover_sk that includes the attribute movers, TTL on expires_at)"
     )]
     TableMissing { table: String },
     /// The credentials do not allow the operation.

@@ -177,7 +177,7 @@ impl DynamoDbConfig {
             create_table: reader.value(
                 "dynamodb.create_table",
                 "true",
-                "Whether the cache-refresher makes a missing table or its index",
+                "Whether a pass makes a missing table or its index",
             ),
             write_units_per_sec: u32::try_from(reader.number(
                 "dynamodb.write_units_per_sec",
