@@ -1,11 +1,21 @@
-//! One key, one outcome: a hundred requests at once over two replicas, other values, other processes. (reliability: T10)
+//! One key, one outcome: a hundred requests at once over two replicas, other values, other processes, another day. (reliability: T10)
 
 use anyhow::{Result, ensure};
+use serde_json::{Value, json};
 use vendor_simulator::{Action, Latency, Operation, Rule};
 
 use crate::support::{Case, new_key};
 
 const AT_ONCE: usize = 100;
+/// Everything that an order left, as it would be had it been placed so long ago. The schema's triggers allow nobody to do this.
+const A_DAY_AND_AN_HOUR_AGO: &str = "
+    set session_replication_role = replica;
+    update orders set created_at = created_at - interval '25 h', updated_at = updated_at - interval '25 h',
+        quote_as_of = quote_as_of - interval '25 h';
+    update order_events set at = at - interval '25 h'";
+const YOUNG: &str = "
+    select count(*) from orders join order_events using (user_id, order_id)
+    where greatest(created_at, updated_at, at) > clock_timestamp() - interval '25 h'";
 
 #[test]
 fn a_hundred_requests_with_one_key_are_one_order_for_ever() -> Result<()> {
@@ -54,6 +64,36 @@ fn a_hundred_requests_with_one_key_are_one_order_for_ever() -> Result<()> {
         ensure!(
             again.replayed && (again.status, &again.body) == (first.status, &first.body),
             "after a restart: {again:?}"
+        );
+    }
+    ensure!(case.world.vendor.executed().len() == 1);
+    case.count()
+}
+
+#[test]
+fn a_key_stands_for_its_outcome_longer_than_a_day() -> Result<()> {
+    let mut case = Case::start(1)?;
+    let mut too_dear = case.unique_order();
+    too_dear["limitPrice"] = json!("1");
+    let orders = [(new_key(), case.unique_order()), (new_key(), too_dear)];
+    let place = |(key, order): &(String, Value)| case.place(0, key, order);
+    let firsts = orders.iter().map(place).collect::<Result<Vec<_>>>()?;
+    ensure!((firsts[0].status, firsts[1].status) == (201, 422), "{firsts:?}");
+    case.world.sql(A_DAY_AND_AN_HOUR_AGO)?;
+    ensure!(case.world.count(YOUNG)? == 0);
+    // Whatever a process remembers of them goes with it.
+    case.world.kill_replica(0)?;
+    case.world.start_replica(0)?;
+    for ((key, order), first) in orders.iter().zip(&firsts) {
+        let again = case.place(0, key, order)?;
+        ensure!(
+            again.replayed && (again.status, &again.body) == (first.status, &first.body),
+            "a day later {again:?}, at first {first:?}"
+        );
+        let other = case.place(0, key, &case.unique_order())?;
+        ensure!(
+            other.status == 422 && other.json()["code"] == "idempotency_key_reused",
+            "{other:?}"
         );
     }
     ensure!(case.world.vendor.executed().len() == 1);
