@@ -1,5 +1,6 @@
 //! Backends and processes of one test.
 
+use std::net::SocketAddr;
 use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,9 +65,11 @@ impl World {
         })
     }
 
-    /// A replica that listens, ready or not.
-    pub fn cold_api(&self) -> Result<Service> {
-        Service::spawn_unready("api-service", &[], self.envs.clone())
+    /// A replica that listens, ready or not, and reaches the vendor at this address.
+    pub fn cold_api(&self, vendor: SocketAddr) -> Result<Service> {
+        let vendor = ("FUSE_VENDOR__BASE_URL".to_owned(), format!("http://{vendor}"));
+        let envs = self.envs.iter().cloned().chain([vendor]);
+        Service::spawn_unready("api-service", &[], envs)
     }
 
     /// A replica that says that it is ready.
