@@ -3,6 +3,9 @@
 //! What is selected and how it is sorted is reckoned here anew, from the texts on the wire alone, so that a walk is judged by something
 //! that shares no code with the service. Every page is asked of a random replica, with a random size, packed or not.
 
+mod market;
+mod run;
+
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -13,6 +16,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rand::{Rng, RngExt as _};
 use serde::Deserialize;
 use serde_json::Value;
+
+pub use run::{Outcome, Plan, run};
 
 /// Orders that the list can be asked for; absent is by symbol.
 const SORTS: [&str; 6] = ["symbol", "-symbol", "name", "-name", "price", "-price"];

@@ -15,6 +15,8 @@ mod stampede;
 mod vendor_data;
 #[path = "market/vendor_ticks.rs"]
 mod vendor_ticks;
+#[path = "market/walks.rs"]
+mod walks;
 #[path = "market/watch.rs"]
 mod watch;
 #[path = "market/world.rs"]

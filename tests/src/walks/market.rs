@@ -10,19 +10,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fuse_harness::client::ApiClient;
-use fuse_harness::dynamodb::DynamoDb;
-use fuse_harness::redis::Redis;
-use fuse_harness::services::{Binaries, Service, ServiceOptions};
-use fuse_harness::stack::{Stack, StackOptions};
-use fuse_harness::wait;
-use fuse_harness::walks::{Stock, unpack};
 use serde_json::{Value, json};
 use vendor_simulator::{Simulator, SimulatorConfig};
 
-use crate::build::{self, Profile};
-use crate::summary::new_secret;
+use super::{Stock, unpack};
+use crate::client::ApiClient;
+use crate::dynamodb::DynamoDb;
+use crate::redis::Redis;
+use crate::services::{Service, ServiceOptions};
+use crate::stack::{Stack, StackOptions};
+use crate::wait;
 
+/// An admin's key, the same on every replica; also what page tokens are sealed with.
+const ADMIN_KEY: &str = "an-admin-key-of-the-tests-0123456789";
 const TABLE: &str = "fuse-market";
 const SYMBOLS: usize = 150;
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -30,11 +30,11 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The stocks of one snapshot.
-pub type Stocks = Arc<Vec<Stock>>;
+pub(super) type Stocks = Arc<Vec<Stock>>;
 
 /// What is known of snapshots, from the table alone.
 #[derive(Default)]
-pub struct Known {
+struct Known {
     stocks: HashMap<String, Stocks>,
     /// Newest last; those that expired are not among them.
     kept: Vec<String>,
@@ -43,16 +43,16 @@ pub struct Known {
 }
 
 /// What walks need; they share it.
-pub struct Market {
-    pub replicas: [String; 2],
-    pub key: String,
+pub(super) struct Market {
+    pub(super) replicas: [String; 2],
+    pub(super) key: String,
     known: Arc<Mutex<Known>>,
     dynamodb: Arc<DynamoDb>,
     redis: Redis,
 }
 
 /// The processes behind a market.
-pub struct Running {
+pub(super) struct Running {
     stop: Arc<AtomicBool>,
     keeper: JoinHandle<Result<()>>,
     _services: Vec<Service>,
@@ -61,9 +61,7 @@ pub struct Running {
 
 impl Market {
     /// Starts everything; there are prices when it returns.
-    pub fn start() -> Result<(Self, Running)> {
-        // Optimised: this is about millions of requests, and unoptimised services are none that anybody runs.
-        Binaries::use_dir(&build::binaries(Profile::Release)?)?;
+    pub(super) fn start(settings: &[(&str, &str)]) -> Result<(Self, Running)> {
         let config = SimulatorConfig {
             symbols: SYMBOLS,
             page_size: 50,
@@ -78,15 +76,16 @@ impl Market {
             ..StackOptions::default()
         })?;
         let redis = Redis::start()?;
-        let admin_key = new_secret();
-        let mut envs = stack.addresses().service_envs(&admin_key);
-        for (key, value) in [
-            ("FUSE_REDIS__URL", redis.url().as_str()),
+        let mut envs = stack.addresses().service_envs(ADMIN_KEY);
+        let redis_url = redis.url();
+        let own = [
+            ("FUSE_REDIS__URL", redis_url.as_str()),
             ("FUSE_REFRESH__INTERVAL_SECS", "1"),
             ("AWS_ACCESS_KEY_ID", "local"),
             ("AWS_SECRET_ACCESS_KEY", "local"),
-        ] {
-            envs.push((key.to_owned(), value.to_owned()));
+        ];
+        for (key, value) in own.iter().chain(settings) {
+            envs.push(((*key).to_owned(), (*value).to_owned()));
         }
         stack.addresses().migrate()?;
         let services = ["cache-refresher", "api-service", "api-service"]
@@ -103,12 +102,12 @@ impl Market {
             .collect::<Result<Vec<_>>>()?;
         let replicas = [services[1].http_url(), services[2].http_url()];
         for url in &replicas {
-            let client = ApiClient::new(url, None, &admin_key);
+            let client = ApiClient::new(url, None, ADMIN_KEY);
             wait::until("first prices", DEADLINE, || {
                 (client.get("/v1/stocks").ok()?.status == 200).then_some(())
             })?;
         }
-        let key = ApiClient::new(&replicas[0], None, &admin_key).create_user_key("walks")?;
+        let key = ApiClient::new(&replicas[0], None, ADMIN_KEY).create_user_key("walks")?;
         let market = Self {
             replicas,
             key,
@@ -130,7 +129,7 @@ impl Market {
     }
 
     /// What a snapshot holds. The keeper may need a moment for one that a replica has just shown.
-    pub async fn stocks(&self, id: &str) -> Result<Stocks> {
+    pub(super) async fn stocks(&self, id: &str) -> Result<Stocks> {
         wait::until_async(&format!("snapshot {id} in the table"), DEADLINE, async || {
             let known = locked(&self.known);
             known.stocks.get(id).or_else(|| known.expired.get(id)).cloned()
@@ -139,7 +138,7 @@ impl Market {
     }
 
     /// Of the newest snapshot.
-    pub async fn stocks_of_newest(&self) -> Result<Stocks> {
+    pub(super) async fn stocks_of_newest(&self) -> Result<Stocks> {
         wait::until_async("a first snapshot", DEADLINE, async || {
             let known = locked(&self.known);
             known.stocks.get(known.kept.last()?).cloned()
@@ -148,19 +147,19 @@ impl Market {
     }
 
     /// Waits until a newer snapshot than the newest of now is there.
-    pub async fn wait_for_refresh(&self) -> Result<()> {
+    pub(super) async fn wait_for_refresh(&self) -> Result<()> {
         let newest = || locked(&self.known).kept.last().cloned();
         let before = newest();
         wait::until_async("a refresh", DEADLINE, async || (newest() != before).then_some(())).await
     }
 
     /// Whether the snapshot's pages were taken away.
-    pub fn is_expired(&self, id: &str) -> bool {
+    pub(super) fn is_expired(&self, id: &str) -> bool {
         locked(&self.known).expired.contains_key(id)
     }
 
     /// Takes the pages of a snapshot away, as time does; not of the newest ones, which no time takes away. Says whether it did.
-    pub fn expire(&self, id: &str) -> Result<bool> {
+    pub(super) fn expire(&self, id: &str) -> Result<bool> {
         let pages = {
             let mut known = locked(&self.known);
             let newest: Vec<&String> = known.kept.iter().rev().take(2).collect();
@@ -182,7 +181,7 @@ impl Market {
     }
 
     /// Snapshots seen, and expired ones among them.
-    pub fn counts(&self) -> (usize, usize) {
+    pub(super) fn counts(&self) -> (usize, usize) {
         let known = locked(&self.known);
         (known.stocks.len() + known.expired.len(), known.expired.len())
     }
@@ -190,7 +189,7 @@ impl Market {
 
 impl Running {
     /// Stops everything; an error when the keeper did not do its work to the end.
-    pub fn end(self) -> Result<()> {
+    pub(super) fn end(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         self.keeper
             .join()
