@@ -29,4 +29,3 @@ mod unkeyed_orders;
 mod unknown;
 mod vanished;
 mod vendor;
-mod walks;
