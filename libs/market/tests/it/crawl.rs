@@ -47,7 +47,7 @@ async fn every_stock_of_the_simulator_is_in_the_snapshot_with_its_exact_price() 
 #[tokio::test]
 async fn a_list_of_4_000_pages_is_taken() -> Result<()> {
     const PAGES: usize = 4_000;
-    let (simulator, client) = start_with(SimulatorConfig {
+    let (_simulator, client) = start_with(SimulatorConfig {
         symbols: PAGES,
         page_size: 1,
         ..SimulatorConfig::default()
