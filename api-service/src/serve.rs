@@ -71,9 +71,10 @@ pub async fn serve(context: Context, config: ServeConfig) -> Result<(), BoxError
     shutdown.spawn_vital("upkeep", upkeep.run(shutdown.soft.clone()));
     let probes = Probes::new(&context.metrics, state.clone(), store);
     shutdown.spawn_vital("probes", probes.run(shutdown.soft.clone()));
+    // Before anybody is told that this replica is ready.
+    let listener = http_server::bind(config.http.listen, "http").await?;
     context.serve_admin(&config.admin, status(state.clone())).await?;
     let router = http::build(state, &config.origins);
-    let listener = http_server::bind(config.http.listen, "http").await?;
     http_server::serve(listener, router, shutdown, (&config.http).into()).await;
     Ok(())
 }
