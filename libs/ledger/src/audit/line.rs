@@ -37,7 +37,10 @@ macro_rules! events_after {
                      coalesce(char_length(o.client_order_id), -1), coalesce(o.client_order_id, ''),
                      coalesce(char_length(e.actor), -1), coalesce(e.actor, ''),
                      coalesce(char_length(e.note), -1), coalesce(e.note, '')) as line
-             from order_events e join orders o on o.user_id = e.user_id and o.order_id = e.order_id
+             from order_events e cross join lateral (
+                 -- One look at the key for each event: as a join it may be planned as a pass over all orders for some thousand events.
+                 select * from orders o where o.user_id = e.user_id and o.order_id = e.order_id offset 0
+             ) o
              where (e.txid, e.seq, e.user_id) > ($1::xid8, $2, $3) and ",
             $upper,
             " order by e.txid, e.seq, e.user_id"
