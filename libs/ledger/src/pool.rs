@@ -96,6 +96,8 @@ impl Ledger {
             ("lock_timeout", LOCK_TIMEOUT_MILLIS.to_string()),
             // What was acknowledged must survive the server's crash, however the server is configured.
             ("synchronous_commit", "on".to_owned()),
+            // Compiling a statement takes longer than any of ours runs; where many rows are expected, a server does it by default.
+            ("jit", "off".to_owned()),
             (
                 "idle_in_transaction_session_timeout",
                 IDLE_IN_TRANSACTION_MILLIS.to_string(),
