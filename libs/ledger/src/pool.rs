@@ -96,7 +96,8 @@ impl Ledger {
             ("lock_timeout", LOCK_TIMEOUT_MILLIS.to_string()),
             // What was acknowledged must survive the server's crash, however the server is configured.
             ("synchronous_commit", "on".to_owned()),
-            // Compiling a statement takes longer than any of ours runs; where many rows are expected, a server does it by default.
+            // Where a server expects many rows it compiles the statement first, by default: 0.2 s for each of the small pieces that
+            // the chain is read in.
             ("jit", "off".to_owned()),
             (
                 "idle_in_transaction_session_timeout",
