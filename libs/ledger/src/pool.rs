@@ -96,7 +96,7 @@ impl Ledger {
             ("lock_timeout", LOCK_TIMEOUT_MILLIS.to_string()),
             // What was acknowledged must survive the server's crash, however the server is configured.
             ("synchronous_commit", "on".to_owned()),
-            // Where a server expects many rows it compiles the statement first, by default: 0.2 s for each of the small pieces that
+            // Where a server expects many rows it compiles the statement first, by default: 0.15 s for each of the small pieces that
             // the chain is read in.
             ("jit", "off".to_owned()),
             (
