@@ -137,7 +137,20 @@ impl Outcome {
         }
     }
 
+    /// Several loads as one, as if all ran side by side: the longest one's time, and the latencies of all.
+    #[must_use]
+    pub fn merged(parts: impl IntoIterator<Item = Self>) -> Self {
+        let mut all = Self::default();
+        for part in parts {
+            all.add(part);
+        }
+        all.latencies_micros.sort_unstable();
+        all
+    }
+
     fn add(&mut self, other: Self) {
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.generator_cpu += other.generator_cpu;
         for (status, count) in other.statuses {
             *self.statuses.entry(status).or_default() += count;
         }
@@ -271,20 +284,18 @@ fn drive(connections: Vec<Target>, shared: &Arc<Shared>) -> Result<Outcome> {
         for target in connections {
             tasks.spawn(send_all(target, Arc::clone(shared)));
         }
-        let mut outcome = Outcome::default();
+        let mut parts = Vec::new();
         while let Some(done) = tasks.join_next().await {
-            let (elapsed, part) = done.context("a connection's task")?;
-            outcome.elapsed = outcome.elapsed.max(elapsed);
-            outcome.add(part);
+            parts.push(done.context("a connection's task")?);
         }
-        outcome.latencies_micros.sort_unstable();
+        let mut outcome = Outcome::merged(parts);
         outcome.generator_cpu = crate::usage::own_thread_cpu()?;
         Ok(outcome)
     })
 }
 
-/// The requests of one connection, and how long they took in all.
-async fn send_all(target: Target, shared: Arc<Shared>) -> (Duration, Outcome) {
+/// The requests of one connection.
+async fn send_all(target: Target, shared: Arc<Shared>) -> Outcome {
     let mut connection = Connection::new(target.address);
     let mut outcome = Outcome::default();
     // A server that is away shows in the first exchange.
@@ -323,5 +334,6 @@ async fn send_all(target: Target, shared: Arc<Shared>) -> (Duration, Outcome) {
             }
         }
     }
-    (begun.elapsed(), outcome)
+    outcome.elapsed = begun.elapsed();
+    outcome
 }

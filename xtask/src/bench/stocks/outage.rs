@@ -1,22 +1,20 @@
-//! The same paced load while the vendor is well and while it is away altogether, in turns. An outage lasts until what is
-//! served is stale, so that every part of it is in the measured time: failing passes, open breakers, stale marks. In
-//! each outage buys are tried as well.
+//! The same paced load on two replicas while the vendor is well and while it is away altogether, in turns. An outage lasts
+//! until what is served is stale, so that every part of it is in the measured time: failing passes, open breakers, stale
+//! marks. In the middle of each a replica is restarted, and buys are tried as well.
 
 mod buys;
+mod replicas;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use fuse_harness::load::{Inspect, Outcome, Target};
 use vendor_simulator::{Action, Operation, Rule, SimulatorConfig};
 
-use super::sample::paced;
 use crate::bench::figure::{Figure, Goal};
-use crate::bench::world::{READY_DEADLINE, World, empty_log, wait_for_json};
+use crate::bench::world::World;
 use buys::Buys;
+use replicas::Replicas;
 
-const PATH: &str = "/v1/stocks";
 const SYMBOLS: usize = 500;
 /// A pass a second, stale after a few: minutes of the vendor's real rhythm in seconds.
 const ENVS: [(&str, &str); 2] = [
@@ -55,16 +53,14 @@ impl Away {
 }
 
 pub fn measure(quick: bool) -> Result<Vec<Figure>> {
-    let (rounds, each) = if quick { (4, 3) } else { (10, 6) };
+    let (rounds, secs) = if quick { (4, 3) } else { (10, 6) };
+    let each = Duration::from_secs(secs);
     let world = World::start(SimulatorConfig {
         symbols: SYMBOLS,
         page_size: 100,
         ..SimulatorConfig::default()
     })?;
-    let api = world.launch_ready("api-service", &ENVS)?;
-    let key = world.user_key(&api)?;
-    let client = world.admin(&api).with_key(&key);
-    let target = Target::get(&api.http_url(), PATH, &[("x-api-key", &key)])?;
+    let mut replicas = Replicas::start(&world)?;
     let mut p50 = Figure::new("GET in an outage beside healthy: p50", "ms", None);
     let goal = Some(Goal::RatioAtMost(GOAL_RATIO));
     let mut p99 = Figure::new("GET in an outage beside healthy: p99", "ms", goal);
@@ -72,28 +68,22 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
     for round in 0..rounds {
         // A new one each round: after several outages in a row a refresher rightly waits longer and longer.
         let refresher = world.launch_ready("cache-refresher", &ENVS)?;
-        let wait_until_stale_is = |stale: bool| {
-            let what = if stale { "stale prices" } else { "fresh prices" };
-            wait_for_json(&client, PATH, what, READY_DEADLINE, |page| {
-                (page["snapshot"]["stale"] == stale).then_some(())
-            })
-        };
-        wait_until_stale_is(false)?;
-        let healthy = run(&target, each, false)?;
+        replicas.wait_until_stale_is(false)?;
+        let healthy = replicas.load(each, false)?;
         let away = if round % 2 == 0 {
             Away::Refuses
         } else {
             Away::NeverAnswers
         };
         away.begin(&world)?;
-        wait_until_stale_is(true)?;
-        let outage = run(&target, each, true)?;
-        buys.round(&world, &key, away.name())?;
+        replicas.wait_until_stale_is(true)?;
+        let outage = replicas.load_and_restart(each)?;
+        buys.round(&world, &replicas.key, away.name())?;
         world.vendor.clear_rules();
         refresher.stop()?;
-        empty_log(&api)?;
+        replicas.empty_logs()?;
         println!(
-            "round {:>2} healthy p50 {:.2} ms p99 {:.2} ms; vendor {}: p50 {:.2} ms p99 {:.2} ms, {} of {} answers 2xx",
+            "round {:>2} healthy p50 {:.2} ms p99 {:.2} ms; vendor {}, a replica restarted: p50 {:.2} ms p99 {:.2} ms, {} of {} answers 2xx",
             round + 1,
             healthy.percentile_ms(0.50),
             healthy.percentile_ms(0.99),
@@ -109,24 +99,4 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
     let mut figures = vec![p50, p99];
     figures.extend(buys.into_list());
     Ok(figures)
-}
-
-/// Every answer must be 2xx and marked as it should be, or the run ends.
-fn run(target: &Target, secs: u64, stale: bool) -> Result<Outcome> {
-    let mark: &[u8] = if stale {
-        b"\"stale\":true"
-    } else {
-        b"\"stale\":false"
-    };
-    let inspect: Inspect = Arc::new(move |reply| {
-        // The mark stands near the end, so the search is short.
-        let tail = &reply.body[reply.body.len().saturating_sub(400)..];
-        let is_marked = tail.windows(mark.len()).any(|window| window == mark);
-        is_marked
-            .then_some(())
-            .ok_or_else(|| format!("not marked as it should be: {}", String::from_utf8_lossy(tail)))
-    });
-    let outcome = paced(target, Duration::from_secs(secs), Some(inspect))?;
-    outcome.all_good()?;
-    Ok(outcome)
 }

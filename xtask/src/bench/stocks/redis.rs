@@ -52,10 +52,10 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
             (Mode::Hang, "hung")
         };
         set(&proxy, Mode::Forward, &api)?;
-        let healthy = paced(&target, each, None)?;
+        let healthy = paced(&target, each)?;
         healthy.all_good()?;
         set(&proxy, mode, &api)?;
-        let without = paced(&target, each, None)?;
+        let without = paced(&target, each)?;
         empty_log(&api)?;
         let not_good = not_good(&without);
         println!(

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use fuse_harness::load::{self, Inspect, Outcome, Pace, Plan, Target, Until};
+use fuse_harness::load::{self, Outcome, Pace, Plan, Target, Until};
 use fuse_harness::usage;
 
 /// Connections of the load.
 pub const CONNECTIONS: usize = 32;
 
 /// Far below what one replica can do, so that the latency is that of the service and not that of a queue.
-const PER_SECOND: f64 = 2_000.0;
+pub const PER_SECOND: f64 = 2_000.0;
 
 /// What a server did in its part of a round.
 pub struct Sample {
@@ -49,10 +49,9 @@ pub fn plan(time: Duration) -> Plan {
 }
 
 /// A paced load of this length; what came of it is the caller's to judge.
-pub fn paced(target: &Target, time: Duration, inspect: Option<Inspect>) -> Result<Outcome> {
+pub fn paced(target: &Target, time: Duration) -> Result<Outcome> {
     let plan = Plan {
         pace: Pace::PerSecond(PER_SECOND),
-        inspect,
         ..plan(time)
     };
     load::run(std::slice::from_ref(target), &plan)
