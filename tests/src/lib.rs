@@ -28,6 +28,7 @@ pub mod rundir;
 pub mod services;
 pub mod smtp;
 pub mod stack;
+pub mod tls_server;
 pub mod tools;
 pub mod usage;
 pub mod volume;

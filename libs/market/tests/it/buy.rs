@@ -10,7 +10,7 @@ use crate::fixture::{Act, Client, KEY, RawVendor, refusing};
 
 const FILLED: &str = r#"{"status":200,"message":"Order placed successfully","data":{"order":{"symbol":"AAPL","quantity":4.5,"price":19.71107,"total":88.69981500000001}}}"#;
 
-async fn buy(client: &Client) -> Result<Buy> {
+pub async fn buy(client: &Client) -> Result<Buy> {
     let (symbol, price) = (Symbol::parse("AAPL")?, Price::parse("19.71107")?);
     Ok(client.vendor.buy(&symbol, price, Quantity::parse("4.5")?).await)
 }

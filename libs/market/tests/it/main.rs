@@ -13,3 +13,4 @@ mod list;
 mod market;
 mod store;
 mod stored;
+mod tls;
