@@ -29,3 +29,4 @@ mod unkeyed_orders;
 mod unknown;
 mod vanished;
 mod vendor;
+mod vendor_tls;
