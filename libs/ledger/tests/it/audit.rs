@@ -1,5 +1,7 @@
 //! The hash chain and the check of everything: what was changed behind the service's back is found and named.
 
+mod plan;
+
 use anyhow::Result;
 use fuse_domain::{ChainHead, OrderStatus, Outcome, Reason};
 use fuse_ledger::{Decision, Invariant, Resolution, Resolve, Resolved, Settle, Verification, VerifyOptions};
