@@ -69,9 +69,10 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         invariant: Invariant::Versions,
         rows: "portfolios",
-        problem: "the version of the portfolio is not one more than its fills",
+        problem: "the version of the portfolio is not one more than its fills, or it was deleted with what it holds",
         sql: "select count(*) as checked, count(*) filter (where bad) as bad, min(name) filter (where bad) as first from (
-                  select 'portfolios ' || p.portfolio_id as name, p.version <> 1 + coalesce(f.fills, 0) as bad
+                  select 'portfolios ' || p.portfolio_id as name,
+                      p.version <> 1 + coalesce(f.fills, 0) or (p.deleted_at is not null and f.fills is not null) as bad
                   from portfolios p left join (
                       select user_id, portfolio_id, count(*) as fills
                       from orders where status = 'filled' group by user_id, portfolio_id

@@ -29,7 +29,7 @@ pub enum Invariant {
     Events,
     /// Each holding is the fold of its filled orders.
     Holdings,
-    /// A portfolio's version counts its fills.
+    /// A portfolio's version counts its fills, and one with fills is not deleted.
     Versions,
     /// At most one attempt of an order reached the vendor.
     Attempts,
@@ -58,7 +58,7 @@ impl Invariant {
 }
 
 /// Where a link ends, in the order of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Position {
     txid: u64,
     seq: i32,

@@ -207,13 +207,16 @@ fn broken_event(link: &Link, rest: &mut &[Line]) -> Option<BadRow> {
         if line.digest == *digest {
             continue;
         }
-        let is = |line: Option<&Line>, digest: Option<&[u8]>| {
-            line.zip(digest)
-                .is_some_and(|(line, digest)| line.digest == *digest)
-        };
-        return Some(if is(Some(line), expected.clone().nth(index + 1)) {
+        // An order that was moved takes all its events along, so more than one may be missing here, or be too many.
+        let is_of_a_later_one = line.position > link.last
+            || expected
+                .clone()
+                .skip(index + 1)
+                .any(|later| line.digest == *later);
+        let is_further_on = rest.iter().skip(index + 1).any(|later| later.digest == *digest);
+        return Some(if is_of_a_later_one {
             missing(link, index)
-        } else if is(rest.get(index + 1), Some(digest)) {
+        } else if is_further_on {
             event_problem(line, "the event was added after the chain had passed it")
         } else {
             event_problem(line, "the event, or what its order asked for, was changed")

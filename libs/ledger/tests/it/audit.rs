@@ -1,5 +1,6 @@
 //! The hash chain and the check of everything: what was changed behind the service's back is found and named.
 
+mod columns;
 mod plan;
 
 use anyhow::Result;
