@@ -5,7 +5,8 @@ use anyhow::{Context as _, Result, ensure};
 use fuse_domain::Amount;
 use sqlx::{Connection as _, PgConnection, Row as _};
 
-use super::{End, play_step, until_chained, verify};
+use super::histories::{End, play_step};
+use super::{until_chained, verify};
 use crate::support::{Fixture, fill, fixture, request};
 
 /// Tables with what tells their rows apart, and the state of a row.
@@ -257,11 +258,11 @@ async fn whichever_value_is_changed_it_is_noticed() -> Result<()> {
             let bad = verify(&fixture).await.with_context(|| what.clone())?.first_bad;
             match bad {
                 Some(bad) if cell.is_left_out() => {
-                    wrong.push(format!("{what}: is left out, but noticed: {bad:?}"))
+                    wrong.push(format!("{what}: is left out, but noticed: {bad:?}"));
                 }
                 Some(bad) if !is_named(&cell, &places, &bad.row) => wrong.push(format!("{what}: {bad:?}")),
                 None if !cell.is_left_out() => {
-                    wrong.push(format!("{what} (state {}): not noticed", cell.state))
+                    wrong.push(format!("{what} (state {}): not noticed", cell.state));
                 }
                 _ => {}
             }
