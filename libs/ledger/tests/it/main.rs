@@ -16,5 +16,6 @@ mod portfolios;
 mod reports;
 mod role;
 mod schema;
+mod transactions;
 mod unknown;
 mod yardstick;
