@@ -23,6 +23,7 @@ mod prices;
 mod process;
 mod reports;
 mod requests;
+mod secrets;
 mod stocks;
 mod surroundings;
 mod unkeyed_orders;
