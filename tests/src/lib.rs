@@ -7,6 +7,7 @@ pub mod chaos;
 pub mod client;
 pub mod cluster;
 pub mod deployment;
+pub mod documents;
 pub mod dynamodb;
 pub mod existing;
 pub mod figures;

@@ -1,13 +1,17 @@
-//! The examples of docs/orders.md, run as written against the services as processes.
+//! The commands of the documents, run as written against the services as processes; here those of docs/orders.md.
+
+#[path = "documents/open_orders.rs"]
+mod open_orders;
 
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fuse_harness::client::ApiClient;
-use fuse_harness::proc;
-use fuse_harness::services::{Service, workspace_root};
+use fuse_harness::services::Service;
 use fuse_harness::stack::{Stack, StackOptions};
+use fuse_harness::{documents, proc};
+use serde_json::Value;
 
 const ADMIN_KEY: &str = "an-admin-key-of-the-tests-0123456789";
 const SOON: Duration = Duration::from_secs(60);
@@ -39,7 +43,7 @@ const EXPECTED: [&[&str]; 13] = [
     ],
     &["\"holdings\":[{\"symbol\":\"AAPL\"", "{\"items\":[{"],
     &["HTTP/1.1 20"],
-    &["{"],
+    &["\"valid\":true"],
 ];
 
 /// The shell blocks of a document, without the lines that stand for values that only the reader has.
@@ -57,9 +61,26 @@ fn blocks(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Compares the answer that the document shows with the one that came, but for what differs each time: when it was, and how much
+/// the chain holds by then.
+fn is_as_shown(document: &str, printed: &str) -> Result<()> {
+    let (_, shown) = document.split_once("```json\n").context("an answer")?;
+    let (shown, _) = shown.split_once("```").context("its end")?;
+    let (mut shown, mut came): (Value, Value) =
+        (serde_json::from_str(shown)?, serde_json::from_str(printed)?);
+    for value in [&mut shown, &mut came] {
+        for changing in ["/checkedAt", "/head", "/checked/events"] {
+            let member = value.pointer_mut(changing).context("a member is missing")?;
+            *member = Value::Null;
+        }
+    }
+    ensure!(shown == came, "shown is {shown}, but {came} came");
+    Ok(())
+}
+
 #[test]
 fn the_examples_of_orders_work_as_written() -> Result<()> {
-    let document = std::fs::read_to_string(workspace_root()?.join("docs/orders.md"))?;
+    let document = documents::read("docs/orders.md")?;
     let blocks = blocks(&document);
     ensure!(blocks.len() == EXPECTED.len(), "{} blocks", blocks.len());
     let stack = Stack::start(StackOptions::default())?;
@@ -93,6 +114,7 @@ fn the_examples_of_orders_work_as_written() -> Result<()> {
         }
     }
     ensure!(printed.len() == EXPECTED.len(), "{said}");
+    is_as_shown(&document, printed[EXPECTED.len() - 1])?;
     refresher.stop().context("stop the refresher")?;
     api.stop().context("stop the service")?;
     Ok(())
