@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
+use fuse_harness::documents::dynamodb_actions;
 use fuse_harness::dynamodb::DynamoDb;
 use fuse_harness::postgres::{Postgres, as_service};
 use fuse_harness::wait;
@@ -12,20 +13,6 @@ use serde_json::{Value, json};
 use vendor_simulator::{Simulator, SimulatorConfig};
 
 use crate::support::{Api, BOOTSTRAP, PATIENCE, migrate};
-
-/// The DynamoDB actions that docs/operations.md lists for the service.
-fn documented() -> Result<BTreeSet<String>> {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md"))?;
-    let actions: BTreeSet<String> = text
-        .lines()
-        .filter(|line| line.starts_with("| api-service"))
-        .flat_map(|line| line.split('`'))
-        .filter_map(|word| word.strip_prefix("dynamodb:"))
-        .map(str::to_owned)
-        .collect();
-    ensure!(!actions.is_empty(), "the table of permissions was not found");
-    Ok(actions)
-}
 
 /// What a replica in AWS is told. The SDK's own variables lead it to the stand-in; ours say nothing about where DynamoDB is.
 fn environment(database_url: &str, vendor: &Simulator, dynamodb: &DynamoDb) -> Vec<(&'static str, String)> {
@@ -107,6 +94,6 @@ async fn a_region_and_the_sdks_own_chain_are_enough_and_exactly_the_documented_a
     }
     let requests = [empty.requests(), older.requests()];
     let used: BTreeSet<String> = requests.into_iter().flat_map(|all| all.into_keys()).collect();
-    assert_eq!(used, documented()?);
+    assert_eq!(used, dynamodb_actions("docs/operations.md", "| api-service")?);
     Ok(())
 }

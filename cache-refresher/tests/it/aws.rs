@@ -2,27 +2,12 @@
 //! than the documentation asks for.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
+use fuse_harness::documents::dynamodb_actions;
 use fuse_harness::proc::Proc;
 
 use crate::fixture::{SOON, World};
-
-/// The DynamoDB actions that a document names in the lines about the refresher.
-fn documented(document: &str, is_about_it: impl Fn(&&str) -> bool) -> Result<BTreeSet<String>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
-    let text = std::fs::read_to_string(path)?;
-    let actions: BTreeSet<String> = text
-        .lines()
-        .filter(is_about_it)
-        .flat_map(|line| line.split('`'))
-        .filter_map(|word| word.strip_prefix("dynamodb:"))
-        .map(str::to_owned)
-        .collect();
-    ensure!(!actions.is_empty(), "no permissions were found in {document}");
-    Ok(actions)
-}
 
 #[test]
 fn a_region_and_the_sdks_own_chain_are_enough_and_the_documented_actions_are_those_used() -> Result<()> {
@@ -55,10 +40,8 @@ fn a_region_and_the_sdks_own_chain_are_enough_and_the_documented_actions_are_tho
         world.vendor.tick(1);
     }
     let used: BTreeSet<String> = world.dynamodb.requests().into_keys().collect();
-    let documented = documented("../docs/operations.md", |line| {
-        line.starts_with("| cache-refresher")
-    })?;
-    assert_eq!(self::documented("README.md", |_| true)?, documented);
+    let documented = dynamodb_actions("docs/operations.md", "| cache-refresher")?;
+    assert_eq!(dynamodb_actions("cache-refresher/README.md", "")?, documented);
     let missing: Vec<_> = used.difference(&documented).collect();
     assert!(missing.is_empty(), "used and not documented: {missing:?}");
     let needless: Vec<_> = documented
