@@ -11,6 +11,10 @@ fn env(database: &str) -> Vec<(&'static str, String)> {
     vec![("FUSE_DATABASE__URL", database.to_owned())]
 }
 
+fn at(database: &str) -> [(&'static str, &str); 1] {
+    [("FUSE_DATABASE__URL", database)]
+}
+
 #[test]
 fn migrating_twice_and_an_older_program_are_harmless() -> Result<()> {
     let postgres = Postgres::shared()?;
@@ -109,6 +113,61 @@ fn migrating_waits_for_a_database_that_is_away_but_not_for_ever() -> Result<()> 
         "{}",
         waiting.log()
     );
+    Ok(())
+}
+
+/// A check that could not be made must not look like one that found something, nor like one that found nothing.
+#[test]
+fn verify_says_by_its_exit_code_why_it_could_not_check() -> Result<()> {
+    let mut postgres = Postgres::start()?;
+    let (database, empty) = (postgres.database()?, postgres.database()?);
+    run(&["migrate"], &env(&database))?;
+    let check = |args: &[&str], settings: &[(&str, &str)], code: i32, told: &str| -> Result<()> {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_api-service"))
+            .arg("verify")
+            .args(args)
+            .env_clear()
+            .env("FUSE_DATABASE__ACQUIRE_TIMEOUT_MILLIS", "1000")
+            .envs(settings.iter().copied())
+            .output()?;
+        let said = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(told), "{told} is missing in:\n{said}");
+        assert_eq!(String::from_utf8(output.stdout)?, "", "no verdict");
+        Ok(())
+    };
+    check(&[], &at(&empty), 1, "the database")?;
+    check(&["--anchor"], &at(&database), 2, "--anchor")?;
+    check(&["--anchors", "1:0"], &at(&database), 2, "--anchors")?;
+    check(&["everything"], &at(&database), 2, "everything")?;
+    check(&[], &[], 78, "FUSE_DATABASE__URL")?;
+    check(&[], &at("mysql://x"), 78, "FUSE_DATABASE__URL")?;
+    postgres.stop()?;
+    check(&[], &at(&database), 1, "the database")?;
+    // What is wrong with the configuration is told before anything is tried.
+    let misspelt = [at(&database)[0], ("FUSE_DATABASE__URI", "x")];
+    check(&[], &misspelt, 78, "FUSE_DATABASE__URI")
+}
+
+/// Nobody can be told that a replica is ready, before its port for clients is open.
+#[test]
+fn a_replica_whose_port_is_taken_never_opens_the_one_that_says_ready() -> Result<()> {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let replica = Proc::build("api-service", env!("CARGO_BIN_EXE_api-service"))
+        .env_clear()
+        .envs(env("postgres://fuse@127.0.0.1:1/fuse"))
+        .env("FUSE_VENDOR__BASE_URL", "http://127.0.0.1:1")
+        .env("FUSE_VENDOR__API_KEY", "a-key")
+        .env("FUSE_DYNAMODB__ENDPOINT", "http://127.0.0.1:1")
+        .env("FUSE_DYNAMODB__REGION", "us-east-1")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("FUSE_ADMIN__LISTEN", "127.0.0.1:0")
+        .env("FUSE_HTTP__LISTEN", taken.local_addr()?.to_string())
+        .start()?;
+    assert_eq!(replica.wait_exit(PATIENCE)?.code(), Some(1));
+    let log = replica.log();
+    assert!(log.contains("cannot listen on"), "{log}");
+    assert!(!log.contains("admin listening"), "{log}");
     Ok(())
 }
 
