@@ -152,10 +152,8 @@ async fn read_all(traces: &mut Traces, world: &World) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_order_leaves_a_key_behind_whatever_becomes_of_it() -> Result<()> {
-    let mut env = loud();
-    env.push(("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "1500".to_owned()));
     let world = World::with(Setup {
-        env,
+        env: loud(),
         ..Setup::default()
     })
     .await?;

@@ -11,7 +11,11 @@ use crate::support::{PATIENCE, Setup, World};
 async fn an_order_to_a_vendor_that_nobody_trusts_is_certainly_not_bought() -> Result<()> {
     let vendor = UntrustedServer::start()?;
     let world = World::with(Setup {
-        env: vec![("FUSE_VENDOR__BASE_URL", vendor.url())],
+        env: vec![
+            ("FUSE_VENDOR__BASE_URL", vendor.url()),
+            // Time enough for every handshake to come to its end, also on a busy machine.
+            ("FUSE_VENDOR__BUY_TIMEOUT_MILLIS", "10000".to_owned()),
+        ],
         ..Setup::default()
     })
     .await?;
