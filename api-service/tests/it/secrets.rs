@@ -135,18 +135,18 @@ async fn place(traces: &mut Traces, api: &Api, key: &str, order: &Value, status:
     Ok(answer.json())
 }
 
-/// What the service tells of orders later.
-async fn read_all(traces: &mut Traces, world: &World) -> Result<()> {
+/// What a replica tells of orders later.
+async fn read_all(traces: &mut Traces, world: &World, api: &Api) -> Result<()> {
     for path in [
         "/v1/orders?limit=200".to_owned(),
         format!("/v1/portfolios/{}", world.user),
         format!("/v1/portfolios/{}/history", world.user),
     ] {
-        traces.answer(&world.get(&path).key(&world.key).gives(200).await?);
+        traces.answer(&api.call(Method::GET, &path).key(&world.key).gives(200).await?);
     }
-    let keys = world.get("/v1/api-keys").key(BOOTSTRAP).gives(200).await?;
-    traces.answer(&keys);
-    traces.0.push(("metrics".to_owned(), world.api.metrics().await?));
+    let keys = api.call(Method::GET, "/v1/api-keys").key(BOOTSTRAP);
+    traces.answer(&keys.gives(200).await?);
+    traces.0.push(("metrics".to_owned(), api.metrics().await?));
     Ok(())
 }
 
@@ -176,7 +176,7 @@ async fn no_order_leaves_a_key_behind_whatever_becomes_of_it() -> Result<()> {
     let refused = place(&mut traces, &world.api, &world.key, &refused, 422).await?;
     let mistyped = format!("{}_", &world.key[..world.key.len() - 1]);
     place(&mut traces, &world.api, &mistyped, &world.good_order(), 401).await?;
-    read_all(&mut traces, &world).await?;
+    read_all(&mut traces, &world, &world.api).await?;
     traces.tables(&world)?;
     traces.log("the service", &world.api);
 
@@ -222,7 +222,7 @@ async fn a_vendor_that_echoes_the_key_is_not_echoed() -> Result<()> {
         order["quantity"] = json!(vendor);
         place(&mut traces, &api, &world.key, &order, told).await?;
     }
-    read_all(&mut traces, &world).await?;
+    read_all(&mut traces, &world, &api).await?;
     traces.tables(&world)?;
     traces.log("the service", &api);
     traces.hold_none_of(&[VENDOR_KEY]);
