@@ -99,6 +99,10 @@ pub const DEVELOPER: &[Package] = &[
         name: "curl",
         proves: &["curl"],
     },
+    Package {
+        name: "openssl",
+        proves: &["openssl"],
+    },
 ];
 
 /// For the load tests.

@@ -69,14 +69,14 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         invariant: Invariant::Versions,
         rows: "portfolios",
-        problem: "the version of the portfolio is not one more than its fills, or it was deleted with what it holds",
+        problem: "the version of the portfolio is not one more than its fills, it was deleted with what it holds, or it is gone",
         sql: "select count(*) as checked, count(*) filter (where bad) as bad, min(name) filter (where bad) as first from (
-                  select 'portfolios ' || p.portfolio_id as name,
-                      p.version <> 1 + coalesce(f.fills, 0) or (p.deleted_at is not null and f.fills is not null) as bad
-                  from portfolios p left join (
-                      select user_id, portfolio_id, count(*) as fills
-                      from orders where status = 'filled' group by user_id, portfolio_id
-                  ) f using (user_id, portfolio_id)
+                  select 'portfolios ' || portfolio_id as name,
+                      p.version is distinct from 1 + coalesce(o.fills, 0) or (p.deleted_at is not null and o.fills > 0) as bad
+                  from portfolios p full join (
+                      select user_id, portfolio_id, count(*) filter (where status = 'filled') as fills
+                      from orders group by user_id, portfolio_id
+                  ) o using (user_id, portfolio_id)
               ) looked",
     },
     Check {

@@ -29,7 +29,7 @@ pub enum Invariant {
     Events,
     /// Each holding is the fold of its filled orders.
     Holdings,
-    /// A portfolio's version counts its fills, and one with fills is not deleted.
+    /// A portfolio's version counts its fills; one with fills is not deleted, and one with orders is there.
     Versions,
     /// At most one attempt of an order reached the vendor.
     Attempts,

@@ -41,7 +41,7 @@ const TAMPERINGS: [Tampering; 3] = [
         what: "a cut tail",
         make: "create table cut_link as select * from order_event_chain order by link desc limit 1;
                create table cut_events as select e.* from order_events e
-                   where (e.txid, e.seq, e.user_id) > (select (last_txid, last_seq, last_user_id) from order_event_chain
+                   where (e.txid, e.seq, e.user_id) > (select last_txid, last_seq, last_user_id from order_event_chain
                        order by link desc offset 1 limit 1);
                delete from order_events e using cut_events c
                    where e.user_id = c.user_id and e.order_id = c.order_id and e.status = c.status;
