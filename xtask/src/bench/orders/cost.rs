@@ -9,7 +9,7 @@ use fuse_harness::usage;
 use super::ours::Ours;
 use super::pgbench::{Commit, Pgbench};
 use super::scene::{Database, Scene};
-use super::{SPREAD, count};
+use super::{SPREAD, Sample, count};
 use crate::bench::figure::Figure;
 
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -40,7 +40,12 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
         println!(
             "round {round:>2} an order of ours: api-service {:.3} ms CPU, PostgreSQL {:.3} ms, {:.0} bytes of WAL; of pgbench: \
              PostgreSQL {:.3} ms, {:.0} bytes; {} and {orders} orders",
-            own.api, own.server.postgres, own.server.wal, yardstick.postgres, yardstick.wal, own.orders
+            own.api,
+            own.server.postgres,
+            own.server.wal,
+            yardstick.postgres,
+            yardstick.wal,
+            own.sample.orders
         );
         figures.add(&own, &yardstick);
     }
@@ -50,22 +55,24 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
 }
 
 /// Milliseconds of CPU time, and bytes, for each order.
-struct Server {
-    postgres: f64,
-    wal: f64,
+pub struct Server {
+    pub postgres: f64,
+    pub wal: f64,
 }
 
-struct Cost {
-    orders: u64,
-    api: f64,
-    server: Server,
+/// What a load came to, and milliseconds of CPU time for each order of it.
+pub struct Cost {
+    pub sample: Sample,
+    pub api: f64,
+    pub server: Server,
     vendor: f64,
     generator: f64,
     /// Milliseconds, as in [`PHASES`].
     phases: [f64; 4],
 }
 
-fn of_ours(scene: &Scene, ours: &Ours<'_>, time: Duration) -> Result<Cost> {
+/// Orders for so long, and their cost.
+pub fn of_ours(scene: &Scene, ours: &Ours<'_>, time: Duration) -> Result<Cost> {
     // What the turn before left to be written is not this one's.
     scene.checkpoint()?;
     let api = usage::cpu(ours.api.pid())?;
@@ -82,12 +89,12 @@ fn of_ours(scene: &Scene, ours: &Ours<'_>, time: Duration) -> Result<Cost> {
         *each = (later.0 - earlier.0) * 1e3 / (later.1 - earlier.1);
     }
     Ok(Cost {
-        orders: taken.sample.orders,
         api: millis(usage::cpu(ours.api.pid())?, api),
         server: per_order(&before, &after, orders),
         vendor: millis(usage::own_threads_cpu(VENDOR_THREADS)?, vendor),
         generator: millis(taken.generator_cpu, Duration::ZERO),
         phases: each,
+        sample: taken.sample,
     })
 }
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::ours::Ours;
 use super::pgbench::{Commit, Pgbench};
 use super::scene::{Database, Scene};
-use super::{SPREAD, history};
+use super::{SPREAD, cost, history};
 use crate::bench::figure::{Figure, Goal};
 
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -34,6 +34,9 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
         Figure::new(of("ours, p50"), "ms", None),
         Figure::new(of("ours, p99"), "ms", None),
         Figure::new(of("pgbench"), "1/s", None),
+        Figure::new(of("CPU time of api-service, an order"), "ms", None),
+        Figure::new(of("CPU time of PostgreSQL, an order"), "ms", None),
+        Figure::new(of("WAL, an order"), "bytes", None),
     ];
     for side in &sides {
         side.ours.sample(WARM_UP)?;
@@ -41,13 +44,16 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
         side.pgbench.database.analyze(&scene)?;
     }
     for round in 1..=rounds {
-        let [full, none] = [sides[0].ours.sample(each)?, sides[1].ours.sample(each)?];
-        let (full, none) = (full.sample, none.sample);
-        full.show(round, "ours, with orders", "");
-        none.show(round, "ours, without", "");
-        figures[0].pair(full.per_second, none.per_second);
-        figures[1].pair(full.p50_ms, none.p50_ms);
-        figures[2].pair(full.p99_ms, none.p99_ms);
+        let full = cost::of_ours(&scene, &sides[0].ours, each)?;
+        let none = cost::of_ours(&scene, &sides[1].ours, each)?;
+        full.sample.show(round, "ours, with orders", "");
+        none.sample.show(round, "ours, without", "");
+        figures[0].pair(full.sample.per_second, none.sample.per_second);
+        figures[1].pair(full.sample.p50_ms, none.sample.p50_ms);
+        figures[2].pair(full.sample.p99_ms, none.sample.p99_ms);
+        figures[4].pair(full.api, none.api);
+        figures[5].pair(full.server.postgres, none.server.postgres);
+        figures[6].pair(full.server.wal, none.server.wal);
         let full = sides[0].pgbench.sample(Commit::Each, each)?;
         let none = sides[1].pgbench.sample(Commit::Each, each)?;
         full.show(round, "pgbench, with orders", "");

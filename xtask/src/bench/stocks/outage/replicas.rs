@@ -1,9 +1,9 @@
 //! Two replicas under one load, of which one may be restarted while the other goes on.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use fuse_harness::load::{self, Inspect, Outcome, Pace, Plan, Running, Target, Until};
 use fuse_harness::services::Service;
 
@@ -13,6 +13,7 @@ use crate::bench::world::{READY_DEADLINE, World, empty_log, wait_for_json};
 
 const PATH: &str = "/v1/stocks";
 const COUNT: usize = 2;
+const RESTART_DEADLINE: Duration = Duration::from_secs(90);
 
 pub struct Replicas<'w> {
     world: &'w World,
@@ -52,19 +53,15 @@ impl<'w> Replicas<'w> {
     }
 
     /// The same in an outage, with a restart halfway: the load of that replica ends before its process does, as traffic
-    /// does before a pod's, and begins on the new one as soon as that says ready. The other one's goes on meanwhile.
+    /// does before a pod's, and begins on the new one as soon as that says ready. The other one's goes on all the time.
     pub fn load_and_restart(&mut self, time: Duration) -> Result<Outcome> {
-        let begun = Instant::now();
-        let steady = self.start_load(&self.all[1], time, true)?;
+        let steady = self.start_load(&self.all[1], time + RESTART_DEADLINE, true)?;
         let before = self.start_load(&self.all[0], time / 2, true)?.wait();
         self.all[0].stop()?;
         self.all[0] = self.world.launch_ready("api-service", &ENVS)?;
-        let left = time
-            .checked_sub(begun.elapsed())
-            .context("the restart took longer than the measured time")?;
-        let after = self.start_load(&self.all[0], left, true)?.wait();
+        let after = self.start_load(&self.all[0], time / 2, true)?.wait();
         self.all.rotate_left(1);
-        all_good([before, steady.wait(), after])
+        all_good([before, steady.stop(), after])
     }
 
     /// So that a long run stays bounded.
