@@ -89,7 +89,7 @@ pub const BACKENDS: &[Package] = &[
     },
 ];
 
-/// For lint and for the tests of the commands.
+/// For lint, and for single tests.
 pub const DEVELOPER: &[Package] = &[
     Package {
         name: "git",

@@ -136,14 +136,14 @@ fn verify_says_by_its_exit_code_why_it_could_not_check() -> Result<()> {
         assert_eq!(String::from_utf8(output.stdout)?, "", "no verdict");
         Ok(())
     };
-    check(&[], &at(&empty), 1, "the database")?;
+    check(&[], &at(&empty), 1, "the database schema is not ready")?;
     check(&["--anchor"], &at(&database), 2, "--anchor")?;
     check(&["--anchors", "1:0"], &at(&database), 2, "--anchors")?;
     check(&["everything"], &at(&database), 2, "everything")?;
     check(&[], &[], 78, "FUSE_DATABASE__URL")?;
     check(&[], &at("mysql://x"), 78, "FUSE_DATABASE__URL")?;
     postgres.stop()?;
-    check(&[], &at(&database), 1, "the database")?;
+    check(&[], &at(&database), 1, "cannot be used now")?;
     // What is wrong with the configuration is told before anything is tried.
     let misspelt = [at(&database)[0], ("FUSE_DATABASE__URI", "x")];
     check(&[], &misspelt, 78, "FUSE_DATABASE__URI")

@@ -225,6 +225,7 @@ async fn a_vendor_that_echoes_the_key_is_not_echoed() -> Result<()> {
     read_all(&mut traces, &world, &api).await?;
     traces.tables(&world)?;
     traces.log("the service", &api);
+    traces.hold("/v1/orders", &["log of the service"]);
     traces.hold_none_of(&[VENDOR_KEY]);
     for detail in ["http 200", "http 401", "http 500", "http 307"] {
         traces.hold(detail, &["table orders", "answer of /v1/orders"]);

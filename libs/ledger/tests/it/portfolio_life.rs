@@ -1,8 +1,11 @@
 //! What is pending in a portfolio, what was bought for it, and its end.
 
 use anyhow::Result;
-use fuse_domain::{OrderStatus, Outcome, Reason};
-use fuse_ledger::{NewPortfolio, PENDING_MAX, Portfolio, PortfolioDeleted, SubmitOrder};
+use fuse_domain::{Fill, OrderStatus, Outcome, Price, Quantity, Reason};
+use fuse_ledger::{
+    NewPortfolio, PENDING_MAX, Portfolio, PortfolioDeleted, Resolution, Resolve, Resolved, Settled,
+    SubmitOrder, VerifyOptions,
+};
 use uuid::Uuid;
 
 use crate::support::{Fixture, at, fill, fixture, request};
@@ -208,5 +211,86 @@ async fn only_an_empty_portfolio_goes_and_it_is_gone_for_everybody() -> Result<(
         .settle(fixture.settlement(order.id, fill("2", "1.5"), WHEN))
         .await?;
     assert_eq!(delete(user, full.id, None).await?, PortfolioDeleted::NotEmpty);
+    Ok(())
+}
+
+async fn is_valid(fixture: &Fixture) -> Result<bool> {
+    let found = fixture.ledger.verify(&VerifyOptions::default(), |_| ()).await?;
+    Ok(found.is_valid())
+}
+
+#[tokio::test]
+async fn a_deleted_portfolio_with_orders_that_bought_nothing_is_as_it_should_be() -> Result<()> {
+    let fixture = fixture().await?;
+    let savings = another(&fixture).await?;
+    let order = fixture.placed(into(&fixture, &savings, "failed")).await?;
+    let failed = Outcome::Failed(Reason::VendorRejected);
+    fixture
+        .ledger
+        .settle(fixture.settlement(order.id, failed, WHEN))
+        .await?;
+    let user = Some(fixture.user);
+    let deleted = fixture
+        .ledger
+        .delete_portfolio(user, savings.id, None, at(WHEN))
+        .await?;
+    assert_eq!(deleted, PortfolioDeleted::Now);
+    assert!(is_valid(&fixture).await?);
+    Ok(())
+}
+
+/// A deletion that committed between the two writes of an order, however it got past the look at open orders.
+#[tokio::test]
+async fn a_portfolio_that_something_is_bought_for_comes_back() -> Result<()> {
+    let fixture = fixture().await?;
+    let savings = another(&fixture).await?;
+    let is_shown = async || {
+        let found = fixture.ledger.portfolio(Some(fixture.user), savings.id).await?;
+        anyhow::Ok(found.map(|found| (found.portfolio.version, found.holdings.len())))
+    };
+    let delete_behind_the_back = async || {
+        let sql = format!(
+            "set session_replication_role = replica;
+             update portfolios set deleted_at = '{WHEN}' where portfolio_id = '{}'",
+            savings.id
+        );
+        fixture.by_hand(&sql).await?.map_err(anyhow::Error::msg)?;
+        assert_eq!(is_shown().await?, None);
+        anyhow::Ok(())
+    };
+    let settled = fixture.placed(into(&fixture, &savings, "settled")).await?;
+    delete_behind_the_back().await?;
+    let told = fixture
+        .ledger
+        .settle(fixture.settlement(settled.id, fill("2", "1.5"), WHEN))
+        .await?;
+    assert_eq!(told, Settled::Now);
+    assert_eq!(is_shown().await?, Some((2, 1)));
+    assert!(is_valid(&fixture).await?);
+
+    let unknown = fixture.placed(into(&fixture, &savings, "resolved")).await?;
+    let lost = Outcome::Unknown(Reason::VendorReset);
+    fixture
+        .ledger
+        .settle(fixture.settlement(unknown.id, lost, WHEN))
+        .await?;
+    delete_behind_the_back().await?;
+    let bought = Fill::new(Price::parse("2")?, Quantity::parse("1.5")?)?;
+    let told = Resolution {
+        actor: "the vendor".to_owned(),
+        note: "by phone".to_owned(),
+    };
+    let resolved = fixture
+        .ledger
+        .resolve(Resolve {
+            order_id: unknown.id,
+            fill: Some(bought),
+            told,
+            at: at(WHEN),
+        })
+        .await?;
+    assert!(matches!(resolved, Resolved::Now(_)), "{resolved:?}");
+    assert_eq!(is_shown().await?, Some((3, 1)));
+    assert!(is_valid(&fixture).await?);
     Ok(())
 }

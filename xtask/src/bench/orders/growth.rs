@@ -26,18 +26,18 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
     let none = Database::make(&scene, "none")?;
     history::make(&scene, &full, orders)?;
     let sides = [Side::start(&scene, &full)?, Side::start(&scene, &none)?];
-    let of = |what: &str| format!("{orders} orders there beside none: {what}");
+    let figure = |what: &str, unit, goal| {
+        Figure::new(format!("{orders} orders there beside none: {what}"), unit, goal)
+    };
     // With fewer orders the promise says nothing.
     let goal = (!quick).then_some(Goal::RatioAtLeast(GOAL_RATIO));
-    let mut figures = [
-        Figure::new(of("ours"), "1/s", goal),
-        Figure::new(of("ours, p50"), "ms", None),
-        Figure::new(of("ours, p99"), "ms", None),
-        Figure::new(of("pgbench"), "1/s", None),
-        Figure::new(of("CPU time of api-service, an order"), "ms", None),
-        Figure::new(of("CPU time of PostgreSQL, an order"), "ms", None),
-        Figure::new(of("WAL, an order"), "bytes", None),
-    ];
+    let mut per_second = figure("ours", "1/s", goal);
+    let mut p50 = figure("ours, p50", "ms", None);
+    let mut p99 = figure("ours, p99", "ms", None);
+    let mut api = figure("CPU time of api-service, an order", "ms", None);
+    let mut postgres = figure("CPU time of PostgreSQL, an order", "ms", None);
+    let mut wal = figure("WAL, an order", "bytes", None);
+    let mut pgbench = figure("pgbench", "1/s", None);
     for side in &sides {
         side.ours.sample(WARM_UP)?;
         side.pgbench.sample(Commit::Each, WARM_UP)?;
@@ -48,23 +48,23 @@ pub fn measure(quick: bool) -> Result<Vec<Figure>> {
         let none = cost::of_ours(&scene, &sides[1].ours, each)?;
         full.sample.show(round, "ours, with orders", "");
         none.sample.show(round, "ours, without", "");
-        figures[0].pair(full.sample.per_second, none.sample.per_second);
-        figures[1].pair(full.sample.p50_ms, none.sample.p50_ms);
-        figures[2].pair(full.sample.p99_ms, none.sample.p99_ms);
-        figures[4].pair(full.api, none.api);
-        figures[5].pair(full.server.postgres, none.server.postgres);
-        figures[6].pair(full.server.wal, none.server.wal);
+        per_second.pair(full.sample.per_second, none.sample.per_second);
+        p50.pair(full.sample.p50_ms, none.sample.p50_ms);
+        p99.pair(full.sample.p99_ms, none.sample.p99_ms);
+        api.pair(full.api, none.api);
+        postgres.pair(full.server.postgres, none.server.postgres);
+        wal.pair(full.server.wal, none.server.wal);
         let full = sides[0].pgbench.sample(Commit::Each, each)?;
         let none = sides[1].pgbench.sample(Commit::Each, each)?;
         full.show(round, "pgbench, with orders", "");
         none.show(round, "pgbench, without", "");
-        figures[3].pair(full.per_second, none.per_second);
+        pgbench.pair(full.per_second, none.per_second);
     }
     for side in &sides {
         side.ours.api.stop()?;
         side.pgbench.database.check_books(&scene)?;
     }
-    Ok(figures.into())
+    Ok(vec![per_second, p50, p99, api, postgres, wal, pgbench])
 }
 
 struct Side<'s> {

@@ -27,7 +27,7 @@ const STATEMENT_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// seen of a million and a half, before there was a chain.
 const BYTES_PER_ORDER: u64 = 2_200;
 /// Beside them: WAL, and room for whoever else uses this disk.
-const BYTES_RESERVED: u64 = 4_000_000_000;
+const BYTES_RESERVED: u64 = 6_000_000_000;
 
 /// Makes so many orders in a database that has users and no orders.
 pub fn make(scene: &Scene, database: &Database, orders: u64) -> Result<()> {

@@ -18,7 +18,7 @@ const SETTINGS: [(&str, &str); 6] = [
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
     ("shared_buffers", "512MB"),
-    ("max_wal_size", "2GB"),
+    ("max_wal_size", "4GB"),
     ("checkpoint_timeout", "30min"),
 ];
 /// An empty database takes seconds, a hash chain over 20 million events a quarter of an hour and more.

@@ -16,8 +16,9 @@ const SPREAD_RATIO: f64 = 1.0;
 const HOT_RATIO: f64 = 6.0;
 /// Of ours, at 64 clients that wait for one row.
 const HOT_P99_MS: f64 = 50.0;
-/// More than are served at once: they must wait, and none for long. (reliability: T09)
+/// Four times as many as usual on the one row: they must wait for each other, and none for long. (reliability: T09)
 const CROWD: usize = 256;
+const CROWD_SECS: u64 = 60;
 const CROWD_LONGEST_MS: f64 = 2_000.0;
 
 /// Over 10,000 portfolios.
@@ -27,7 +28,7 @@ pub fn spread(quick: bool) -> Result<Vec<Figure>> {
 
 /// All on one portfolio and one symbol.
 pub fn hot(quick: bool) -> Result<Vec<Figure>> {
-    let crowd = Duration::from_secs(if quick { 6 } else { 60 });
+    let crowd = Duration::from_secs(if quick { 6 } else { CROWD_SECS });
     measure(
         quick,
         "hot",
@@ -89,7 +90,9 @@ fn longest_wait_in_a_crowd(ours: &Ours<'_>, time: Duration) -> Result<Figure> {
         &format!("  longest {:.0} ms", taken.longest_ms),
     );
     let name = format!("{CROWD} clients for {} s: longest wait", time.as_secs());
-    let mut figure = Figure::new(name, "ms", Some(Goal::AtMost(CROWD_LONGEST_MS)));
+    // In a shorter time the promise says nothing.
+    let goal = (time.as_secs() >= CROWD_SECS).then_some(Goal::AtMost(CROWD_LONGEST_MS));
+    let mut figure = Figure::new(name, "ms", goal);
     figure.ours.push(taken.longest_ms);
     Ok(figure)
 }

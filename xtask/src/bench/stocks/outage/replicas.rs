@@ -53,15 +53,17 @@ impl<'w> Replicas<'w> {
     }
 
     /// The same in an outage, with a restart halfway: the load of that replica ends before its process does, as traffic
-    /// does before a pod's, and begins on the new one as soon as that says ready. The other one's goes on all the time.
+    /// does before a pod's, and begins on the new one as soon as that says ready. Meanwhile the other one has all of it.
     pub fn load_and_restart(&mut self, time: Duration) -> Result<Outcome> {
         let steady = self.start_load(&self.all[1], time + RESTART_DEADLINE, true)?;
         let before = self.start_load(&self.all[0], time / 2, true)?.wait();
+        let instead = self.start_load(&self.all[1], RESTART_DEADLINE, true)?;
         self.all[0].stop()?;
         self.all[0] = self.world.launch_ready("api-service", &ENVS)?;
+        let instead = instead.stop();
         let after = self.start_load(&self.all[0], time / 2, true)?.wait();
         self.all.rotate_left(1);
-        all_good([before, steady.stop(), after])
+        all_good([before, instead, steady.stop(), after])
     }
 
     /// So that a long run stays bounded.
@@ -69,7 +71,7 @@ impl<'w> Replicas<'w> {
         self.all.iter().try_for_each(empty_log)
     }
 
-    /// Each replica has its part of the connections and of the pace.
+    /// The part of one replica: half of the connections and of the pace.
     fn start_load(&self, api: &Service, time: Duration, stale: bool) -> Result<Running> {
         let target = Target::get(&api.http_url(), PATH, &[("x-api-key", &self.key)])?;
         let plan = Plan {
