@@ -180,5 +180,11 @@ async fn a_version_that_skips_and_an_order_that_was_sent_twice_are_named() -> Re
 
 #[tokio::test]
 async fn a_portfolio_that_is_gone_is_missed() -> Result<()> {
-    check("delete from portfolios", Invariant::Versions, "portfolios ", "is gone").await
+    check(
+        "delete from portfolios",
+        Invariant::Versions,
+        "portfolios ",
+        "is gone",
+    )
+    .await
 }
