@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use fuse_harness::chaos::{Plan, Session, Toll};
 use fuse_harness::services::Binaries;
 
@@ -35,6 +35,7 @@ pub fn run(first_seed: u64, count: u64, jobs: u64) -> Result<u64> {
         done: AtomicU64::new(0),
         orders: AtomicU64::new(0),
         violations: AtomicU64::new(0),
+        not_run: AtomicU64::new(0),
         toll: Mutex::default(),
     };
     thread::scope(|scope| {
@@ -48,9 +49,15 @@ pub fn run(first_seed: u64, count: u64, jobs: u64) -> Result<u64> {
     })?;
     let violations = soak.violations.into_inner();
     let toll = soak.toll.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let not_run = soak.not_run.into_inner();
     println!(
-        "kills: {count} runs, {} orders, {violations} violations\nstruck: {toll}",
+        "kills: {} runs, {} orders, {violations} violations\nstruck: {toll}",
+        soak.done.into_inner(),
         soak.orders.into_inner()
+    );
+    ensure!(
+        not_run == 0,
+        "{not_run} of {count} runs could not be made, as said above; try their seeds again"
     );
     Ok(violations)
 }
@@ -63,6 +70,8 @@ struct Soak {
     done: AtomicU64,
     orders: AtomicU64,
     violations: AtomicU64,
+    /// Runs that ended before anything could be counted, such as on a machine that is too busy.
+    not_run: AtomicU64,
     /// What the runs that ended did to processes and connections.
     toll: Mutex<Toll>,
 }
@@ -71,29 +80,31 @@ impl Soak {
     /// Takes the next run until there is none.
     fn work(&self) -> Result<()> {
         let mut session = None;
-        for runs in 0.. {
+        let mut left_in_world = 0;
+        loop {
             let run = self.begun.fetch_add(1, Ordering::Relaxed);
             if run >= self.count {
-                break;
+                return Ok(());
             }
-            if runs % RUNS_PER_WORLD == 0 {
+            if left_in_world == 0 {
                 // The old world ends before the new one begins.
                 drop(session.take());
                 session = Some(Session::start()?);
+                left_in_world = RUNS_PER_WORLD;
             }
-            self.perform(
-                session.as_mut().expect("made above"),
-                self.first_seed.wrapping_add(run),
-            )?;
+            let seed = self.first_seed.wrapping_add(run);
+            left_in_world -= 1;
+            if let Err(error) = self.perform(session.as_mut().expect("made above"), seed) {
+                println!("seed {seed} could not be run: {error:#}");
+                self.not_run.fetch_add(1, Ordering::Relaxed);
+                left_in_world = 0;
+            }
         }
-        Ok(())
     }
 
     fn perform(&self, session: &mut Session, seed: u64) -> Result<()> {
         let begun = Instant::now();
-        let report = session
-            .run(seed)
-            .map_err(|error| error.context(format!("seed {seed}")))?;
+        let report = session.run(seed)?;
         self.orders.fetch_add(report.orders as u64, Ordering::Relaxed);
         *self.toll.lock().unwrap_or_else(PoisonError::into_inner) += report.plan.blow.toll();
         println!(
