@@ -18,7 +18,7 @@ select n,
     100 + (n % 5000) / 100.0::numeric as price,
     at
 from generate_series({first}::bigint, {last}::bigint) n,
-    lateral (select timestamptz '{from}' + n * interval '{days} days' / {count} as at) time;
+    lateral (select timestamptz '{from}' + interval '{days} days' * (n / {count}::float8) as at) time;
 
 insert into orders (user_id, order_id, portfolio_id, idempotency_key, request_sha256, symbol, side, quantity, limit_price,
     status, quote_price, quote_as_of, quote_snapshot_id, created_at, updated_at)
