@@ -27,7 +27,8 @@ use crate::wire::Answer;
 
 /// Bytes of a request's body that are read.
 const REQUEST_BODY_MAX: usize = 64 * 1024;
-const BACKLOG: u32 = 1024;
+/// Clients that connect all at once wait here.
+pub(crate) const BACKLOG: u32 = 1024;
 const BIND_TRIES: u32 = 200;
 const BIND_EVERY: Duration = Duration::from_millis(20);
 
@@ -117,20 +118,26 @@ pub(crate) async fn serve(
 async fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     let mut tries_left = BIND_TRIES;
     loop {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
-        socket.set_reuseaddr(true)?;
-        match socket.bind(address) {
+        match socket(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries_left > 0 => {
                 tries_left -= 1;
                 tokio::time::sleep(BIND_EVERY).await;
             }
-            result => return result.map(|()| socket),
+            result => return result,
         }
     }
+}
+
+/// A socket that has the address.
+pub(crate) fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Pending for ever when the gate is gone: then only `stop` is left.

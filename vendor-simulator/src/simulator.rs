@@ -1,7 +1,7 @@
 //! Starts and stops a simulator. It runs on threads of its own, so it can be started from any test, with or without a runtime.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::config::SimulatorConfig;
 use crate::control;
 use crate::counters::{Counters, Executed};
 use crate::rules::{Rule, RuleError, check};
-use crate::server::{Gate, Shared, serve};
+use crate::server::{self, Gate, Shared, serve};
 use crate::vendor::Vendor;
 
 /// How long `stop` waits for the listeners to close.
@@ -49,6 +49,7 @@ impl Simulator {
             .thread_name("vendor-simulator")
             .enable_all()
             .build()?;
+        let _entered = runtime.enter();
         let vendor_listener = bind(config.listen)?;
         let control_listener = bind(config.control_listen)?;
         let vendor_address = vendor_listener.local_addr()?;
@@ -58,9 +59,6 @@ impl Simulator {
         let stop = CancellationToken::new();
         let (open, listeners) = mpsc::channel();
 
-        let _entered = runtime.enter();
-        let vendor_listener = TcpListener::from_std(vendor_listener)?;
-        let control_listener = TcpListener::from_std(control_listener)?;
         runtime.spawn({
             let (shared, stop, open) = (Arc::clone(&shared), stop.clone(), open.clone());
             async move {
@@ -212,11 +210,11 @@ impl Drop for Simulator {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<StdListener> {
-    let listener = StdListener::bind(address)
-        .map_err(|error| io::Error::new(error.kind(), format!("bind {address}: {error}")))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+/// Inside a runtime.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    server::socket(address)
+        .and_then(|socket| socket.listen(server::BACKLOG))
+        .map_err(|error| io::Error::new(error.kind(), format!("bind {address}: {error}")))
 }
 
 pub(crate) fn add_rule(shared: &Shared, rule: Rule) -> Result<(), RuleError> {

@@ -31,8 +31,6 @@ pub struct Taken {
     pub generator_cpu: Duration,
     /// Orders in a batch, on average; `None` where the service does not say.
     pub batch: Option<f64>,
-    /// Of any order.
-    pub longest_ms: f64,
 }
 
 impl<'s> Ours<'s> {
@@ -52,17 +50,12 @@ impl<'s> Ours<'s> {
 
     /// Orders for so long. What was answered must have been bought, once.
     pub fn sample(&self, time: Duration) -> Result<Taken> {
-        self.sample_by(usize::from(CLIENTS), time)
-    }
-
-    /// The same by another number of clients.
-    pub fn sample_by(&self, clients: usize, time: Duration) -> Result<Taken> {
         self.scene.checkpoint()?;
         let bought_before = self.bought();
         let batches_before = self.batches()?;
         let outcome = load::run(
             std::slice::from_ref(&self.target),
-            &plan(clients, Until::Elapsed(time)),
+            &plan(usize::from(CLIENTS), Until::Elapsed(time)),
         )?;
         outcome.all_good()?;
         empty_log(&self.api)?;
@@ -78,8 +71,25 @@ impl<'s> Ours<'s> {
             sample: sample_of(&outcome),
             generator_cpu: outcome.generator_cpu,
             batch: batch.is_finite().then_some(batch),
-            longest_ms: outcome.percentile_ms(1.0),
         })
+    }
+
+    /// Orders by so many clients, however they are answered; those with 201 must have been bought, once.
+    pub fn crowd(&self, clients: usize, time: Duration) -> Result<Outcome> {
+        self.scene.checkpoint()?;
+        let bought_before = self.bought();
+        let outcome = load::run(
+            std::slice::from_ref(&self.target),
+            &plan(clients, Until::Elapsed(time)),
+        )?;
+        empty_log(&self.api)?;
+        let bought = self.bought() - bought_before;
+        let told = outcome.statuses.get(&201).copied().unwrap_or(0);
+        ensure!(
+            bought == told,
+            "{told} orders were answered with 201 and {bought} bought"
+        );
+        Ok(outcome)
     }
 
     fn bought(&self) -> u64 {

@@ -173,9 +173,9 @@ impl Database {
         let wrong = scene.postgres.sql_within(
             BOOKS_DEADLINE,
             self.name,
-            "select format('%s orders are not filled; holdings less fills: %s pieces for %s; steps of versions less fills: %s',
+            "select format('%s orders are open; holdings less fills: %s pieces for %s; steps of versions less fills: %s',
                  o.open, h.quantity - o.quantity, h.cost - o.total, p.steps - o.filled)
-             from (select count(*) filter (where status <> 'filled') as open, count(*) filter (where status = 'filled') as filled,
+             from (select count(*) filter (where status in ('submitted', 'unknown')) as open, count(*) filter (where status = 'filled') as filled,
                        coalesce(sum(fill_quantity), 0) as quantity, coalesce(sum(fill_total), 0) as total from orders) o,
                   (select coalesce(sum(quantity), 0) as quantity, coalesce(sum(cost), 0) as cost from holdings) h,
                   (select coalesce(sum(version - 1), 0) as steps from portfolios) p

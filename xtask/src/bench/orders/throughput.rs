@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::ours::{Ours, Taken};
 use super::pgbench::{Commit, Pgbench};
 use super::scene::{Database, Scene};
-use super::{CLIENTS, HOT, Reach, SPREAD, Sample};
+use super::{CLIENTS, HOT, Reach, SPREAD, Sample, count};
 use crate::bench::figure::{Figure, Goal};
 
 /// Before the rounds, each gets so much: pools, caches and the tables' first pages.
@@ -28,14 +28,14 @@ pub fn spread(quick: bool) -> Result<Vec<Figure>> {
 
 /// All on one portfolio and one symbol.
 pub fn hot(quick: bool) -> Result<Vec<Figure>> {
-    let crowd = Duration::from_secs(if quick { 6 } else { CROWD_SECS });
+    let crowd_for = Duration::from_secs(if quick { 6 } else { CROWD_SECS });
     measure(
         quick,
         "hot",
         HOT,
         HOT_RATIO,
         Some(Goal::AtMost(HOT_P99_MS)),
-        Some(crowd),
+        Some(crowd_for),
     )
 }
 
@@ -45,7 +45,7 @@ fn measure(
     reach: Reach,
     goal_ratio: f64,
     goal_p99: Option<Goal>,
-    crowd: Option<Duration>,
+    crowd_for: Option<Duration>,
 ) -> Result<Vec<Figure>> {
     let (rounds, secs) = if quick { (4, 3) } else { (10, 8) };
     let each = Duration::from_secs(secs);
@@ -73,28 +73,43 @@ fn measure(
         figures.add(round, each, &own, &separate, &both);
     }
     let mut figures = figures.into_list();
-    if let Some(time) = crowd {
-        figures.push(longest_wait_in_a_crowd(&ours, time)?);
+    if let Some(time) = crowd_for {
+        figures.extend(crowd(&ours, time)?);
     }
     ours.api.stop()?;
     database.check_books(&scene)?;
     Ok(figures)
 }
 
-/// Nobody is turned away: every answer must be 201, as in any sample.
-fn longest_wait_in_a_crowd(ours: &Ours<'_>, time: Duration) -> Result<Figure> {
-    let taken = ours.sample_by(CROWD, time)?;
-    taken.sample.show(
-        1,
-        &format!("ours, {CROWD} clients"),
-        &format!("  longest {:.0} ms", taken.longest_ms),
+/// Nobody waits for long, and nobody is turned away.
+fn crowd(ours: &Ours<'_>, time: Duration) -> Result<[Figure; 2]> {
+    let outcome = ours.crowd(CROWD, time)?;
+    let (longest, filled) = (
+        outcome.percentile_ms(1.0),
+        outcome.statuses.get(&201).copied().unwrap_or(0),
     );
-    let name = format!("{CROWD} clients for {} s: longest wait", time.as_secs());
+    println!(
+        "{CROWD} clients for {} s: {:.0} answers/s, p50 {:.1} ms, p99 {:.1} ms, longest {longest:.0} ms; by status {:?}",
+        time.as_secs(),
+        outcome.per_second(),
+        outcome.percentile_ms(0.50),
+        outcome.percentile_ms(0.99),
+        outcome.statuses
+    );
+    for message in outcome.messages.iter().take(1) {
+        println!("the first that was answered otherwise: {message}");
+    }
     // In a shorter time the promise says nothing.
-    let goal = (time.as_secs() >= CROWD_SECS).then_some(Goal::AtMost(CROWD_LONGEST_MS));
-    let mut figure = Figure::new(name, "ms", goal);
-    figure.ours.push(taken.longest_ms);
-    Ok(figure)
+    let is_whole = time.as_secs() >= CROWD_SECS;
+    let of = |what: &str| format!("{CROWD} clients for {} s: {what}", time.as_secs());
+    let goal = is_whole.then_some(Goal::AtMost(CROWD_LONGEST_MS));
+    let mut wait = Figure::new(of("longest wait"), "ms", goal);
+    wait.ours.push(longest);
+    let mut turned_away = Figure::new(of("not filled"), "", is_whole.then_some(Goal::Always(0.0)));
+    turned_away
+        .ours
+        .push(count(outcome.answers() + outcome.failed - filled));
+    Ok([wait, turned_away])
 }
 
 struct Figures {
