@@ -92,7 +92,10 @@ fn helper_that_ends_badly() -> Result<()> {
 fn no_child_outlives_a_panic_an_exit_or_sigkill() -> Result<()> {
     for end in ["panic", "exit", "killed", "interrupted"] {
         let file = rundir::unique_path(end, "json")?;
-        let mut run = Command::new(std::env::current_exe()?)
+        // Whoever starts the tests in the background of a script lets them ignore SIGINT, and their children with them.
+        let mut run = Command::new("env")
+            .arg("--default-signal=INT")
+            .arg(std::env::current_exe()?)
             .args(["--exact", "helper_that_ends_badly", "--nocapture"])
             .env(END, format!("{end}@{}", file.display()))
             .stdout(std::process::Stdio::null())
@@ -107,7 +110,7 @@ fn no_child_outlives_a_panic_an_exit_or_sigkill() -> Result<()> {
             "interrupted" => nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?,
             _ => {}
         }
-        let status = run.wait()?;
+        let status = wait::until(&format!("its end after {end}"), SOON, || run.try_wait().ok()?)?;
         ensure!(!status.success(), "{end} should fail");
         wait::until(&format!("the end of the child after {end}"), SOON, || {
             (!record.is_alive()).then_some(())
