@@ -167,19 +167,28 @@ impl Database {
         Ok((output.status.success(), text.concat(), took))
     }
 
-    /// What is measured must also be right: nothing open, the holdings are the sum of the fills, to the last decimal, and
-    /// versions have made a step for each.
+    /// What is measured must also be right: every order is filled, the holdings are the sum of the fills, to the last
+    /// decimal, and versions have made a step for each.
     pub fn check_books(&self, scene: &Scene) -> Result<()> {
+        self.check_books_but_for(scene, "status = 'filled'")
+    }
+
+    /// The same where orders may have been refused: none is open.
+    pub fn check_books_with_refusals(&self, scene: &Scene) -> Result<()> {
+        self.check_books_but_for(scene, "status in ('filled', 'rejected', 'failed')")
+    }
+
+    fn check_books_but_for(&self, scene: &Scene, allowed: &str) -> Result<()> {
         let wrong = scene.postgres.sql_within(
             BOOKS_DEADLINE,
             self.name,
-            "select format('%s orders are open; holdings less fills: %s pieces for %s; steps of versions less fills: %s',
+            &format!("select format('%s orders have not ended as they should; holdings less fills: %s pieces for %s; steps of versions less fills: %s',
                  o.open, h.quantity - o.quantity, h.cost - o.total, p.steps - o.filled)
-             from (select count(*) filter (where status in ('submitted', 'unknown')) as open, count(*) filter (where status = 'filled') as filled,
+             from (select count(*) filter (where not ({allowed})) as open, count(*) filter (where status = 'filled') as filled,
                        coalesce(sum(fill_quantity), 0) as quantity, coalesce(sum(fill_total), 0) as total from orders) o,
                   (select coalesce(sum(quantity), 0) as quantity, coalesce(sum(cost), 0) as cost from holdings) h,
                   (select coalesce(sum(version - 1), 0) as steps from portfolios) p
-             where o.open > 0 or h.quantity <> o.quantity or h.cost <> o.total or p.steps <> o.filled",
+             where o.open > 0 or h.quantity <> o.quantity or h.cost <> o.total or p.steps <> o.filled"),
         )?;
         ensure!(wrong.is_empty(), "the books of {} are wrong: {wrong}", self.name);
         Ok(())

@@ -72,18 +72,19 @@ fn measure(
         let both = pgbench.sample(Commit::Both, each)?;
         figures.add(round, each, &own, &separate, &both);
     }
+    database.check_books(&scene)?;
     let mut figures = figures.into_list();
     if let Some(time) = crowd_for {
         figures.extend(crowd(&ours, time)?);
+        database.check_books_with_refusals(&scene)?;
     }
     ours.api.stop()?;
-    database.check_books(&scene)?;
     Ok(figures)
 }
 
 /// Nobody waits for long, and nobody is turned away.
 fn crowd(ours: &Ours<'_>, time: Duration) -> Result<[Figure; 2]> {
-    let outcome = ours.crowd(CROWD, time)?;
+    let outcome = ours.load(CROWD, time)?;
     let (longest, filled) = (
         outcome.percentile_ms(1.0),
         outcome.statuses.get(&201).copied().unwrap_or(0),
