@@ -13,13 +13,14 @@ use crate::bench::world::{READY_DEADLINE, World, wait_for_json};
 
 /// Settings that differ from the harness's own: as durable as PostgreSQL comes, with memory for the tables that are used,
 /// and without a checkpoint in the middle of a turn. The same for ours and for pgbench.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("fsync", "on"),
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
     ("shared_buffers", "512MB"),
     ("max_wal_size", "4GB"),
     ("checkpoint_timeout", "30min"),
+    ("track_io_timing", "on"),
 ];
 /// An empty database takes seconds, a hash chain over 20 million events a quarter of an hour and more.
 const UPKEEP_DEADLINE: Duration = Duration::from_secs(90 * 60);
@@ -135,6 +136,37 @@ impl Database {
     pub fn analyze(&self, scene: &Scene) -> Result<()> {
         scene.postgres.sql_within(BOOKS_DEADLINE, self.name, "analyze")?;
         Ok(())
+    }
+
+    /// Reads the indexes and the tables that are updated at random, so that they are in the machine's memory, as they are
+    /// where orders have come in for a while. Passes over all rows displace them: making millions of orders, checking them.
+    pub fn warm(&self, scene: &Scene) -> Result<()> {
+        let begun = Instant::now();
+        let pages = scene.postgres.sql_within(
+            BOOKS_DEADLINE,
+            self.name,
+            "set client_min_messages = warning;
+             create extension if not exists pg_prewarm;
+             select sum(pg_prewarm(oid, 'read')) from pg_class where relnamespace = 'public'::regnamespace
+                 and (relkind = 'i' or relname in ('holdings', 'portfolios'))",
+        )?;
+        let seconds = begun.elapsed().as_secs_f64();
+        println!("{}: {pages} pages of indexes read in {seconds:.1} s", self.name);
+        Ok(())
+    }
+
+    /// Pages that its sessions have read from outside of PostgreSQL's memory so far, and the milliseconds that they waited for
+    /// them, as PostgreSQL tells it: up to a second late.
+    pub fn reads(&self, scene: &Scene) -> Result<(f64, f64)> {
+        let text = scene.postgres.sql(
+            "postgres",
+            &format!(
+                "select blks_read || ' ' || blk_read_time from pg_stat_database where datname = '{}'",
+                self.name
+            ),
+        )?;
+        let (pages, millis) = text.split_once(' ').context("no statistics")?;
+        Ok((pages.parse()?, millis.parse()?))
     }
 
     fn launch(&self, scene: &Scene) -> Result<Service> {
