@@ -41,8 +41,7 @@ impl Day {
     /// The smallest UUIDv7 of the day: ids of orders sort by time, so whatever was placed today is not below it.
     #[must_use]
     pub fn first_id(self) -> Uuid {
-        let millis = u64::try_from(self.begins_at_secs * 1000).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+        fuse_ledger::first_order_id(Timestamp::from_second(self.begins_at_secs).unwrap_or(Timestamp::MAX))
     }
 }
 

@@ -26,7 +26,7 @@ pub use self::migrate::{Migrated, SCHEMA_VERSION};
 pub use self::orders::{
     DailyLimit, Decision, ExpectedVersion, IdempotencyKey, IdempotencyKeyError, Order, OrderFilter,
     OrderOutlook, OrderPage, OutlookOf, Placed, Resolution, Resolve, Resolved, Settle, Settled, StoredAnswer,
-    SubmitOrder,
+    SubmitOrder, first_order_id,
 };
 pub use self::pool::Ledger;
 pub use self::portfolios::{

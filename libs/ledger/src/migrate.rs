@@ -31,6 +31,7 @@ const FILES: &[(i64, &str, &str)] = &[
         "hot_portfolio",
         include_str!("../../../migrations/0006_hot_portfolio.sql"),
     ),
+    (7, "lists", include_str!("../../../migrations/0007_lists.sql")),
 ];
 
 /// The schema that this program needs. A newer one is fine: migrations only add.

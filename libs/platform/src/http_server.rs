@@ -19,7 +19,7 @@ use axum::extract::ConnectInfo;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -29,6 +29,10 @@ use crate::lifecycle::Shutdown;
 
 /// How long a connection without a working handler lives on once draining began (up to twice this).
 pub const LINGER: Duration = Duration::from_secs(1);
+
+/// Connections that wait to be accepted: a crowd that comes at once. Beyond it (128 unless asked for) the kernel drops the
+/// first packet of a connection, and its client tries again only after a second. (`net.core.somaxconn` is the most.)
+const BACKLOG: u32 = 1024;
 
 /// Pause after a failed accept: without file descriptors, trying at once would only burn CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -63,10 +67,21 @@ impl From<&HttpConfig> for Limits {
 pub async fn bind(listen: SocketAddr, what: &str) -> io::Result<TcpListener> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}"));
-    let listener = TcpListener::bind(listen).await.map_err(named)?;
+    let listener = listen_on(listen).map_err(named)?;
     let address = listener.local_addr()?;
     tracing::info!(address = %address, "{what} listening");
     Ok(listener)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until the drain is done or the hard stop comes, whichever is first. Handlers find the peer's address as
@@ -200,6 +215,29 @@ async fn idle_for(progress: &Progress, linger: Duration) {
         let working = progress.in_handler.load(Ordering::Relaxed) > 0;
         if !working && progress.answered.load(Ordering::Relaxed) == before {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody accepts: one that finds the queue full would wait for ever.
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn a_crowd_is_connected_before_any_of_it_is_accepted() {
+        let listener = bind(([127, 0, 0, 1], 0).into(), "test").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let mut crowd = Vec::new();
+        for number in 1..=400 {
+            let connected = tokio::time::timeout(DEADLINE, TcpStream::connect(address)).await;
+            crowd.push(
+                connected
+                    .unwrap_or_else(|_| panic!("connection {number} waits"))
+                    .expect("connected"),
+            );
         }
     }
 }

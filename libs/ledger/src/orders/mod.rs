@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub use self::outlook::{OrderOutlook, OutlookOf};
 pub use self::place::{DailyLimit, Decision, ExpectedVersion, Placed, SubmitOrder};
-pub use self::read::{OrderFilter, OrderPage};
+pub use self::read::{OrderFilter, OrderPage, first_order_id};
 pub use self::resolve::{Resolve, Resolved};
 pub(crate) use self::settle::Change;
 pub use self::settle::{Settle, Settled};

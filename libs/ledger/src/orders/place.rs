@@ -14,7 +14,7 @@ use crate::{Ledger, LedgerError, row};
 /// What to write before the vendor is called.
 #[derive(Debug, Clone)]
 pub struct SubmitOrder {
-    /// UUIDv7 of the new order.
+    /// UUIDv7 of the new order, made when it was placed: orders are looked up by time through it.
     pub id: Uuid,
     /// Its owner.
     pub user_id: Uuid,

@@ -24,6 +24,23 @@ macro_rules! order_columns {
     };
 }
 
+/// An order's id and its time of creation are taken one after the other: between them the clock may be set.
+const ID_SLACK_MILLIS: i64 = 60_000;
+/// A UUIDv7 begins with 48 bits of milliseconds.
+const ID_MILLIS_MAX: u64 = (1 << 48) - 1;
+
+/// The smallest id of an order that is placed at this moment: ids are UUIDv7, so they sort by time. Before 1970 it is that of
+/// 1970.
+#[must_use]
+pub fn first_order_id(at: Timestamp) -> Uuid {
+    first_id_of(at.as_millisecond())
+}
+
+fn first_id_of(millis: i64) -> Uuid {
+    let millis = u64::try_from(millis).unwrap_or(0).min(ID_MILLIS_MAX);
+    uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+}
+
 /// Which orders to list; everything is optional and combined with "and".
 #[derive(Debug, Clone, Default)]
 pub struct OrderFilter {
@@ -81,33 +98,7 @@ impl Ledger {
         after: Option<Uuid>,
         limit: u16,
     ) -> Result<OrderPage, LedgerError> {
-        let mut sql =
-            QueryBuilder::<Postgres>::new(concat!("select ", order_columns!(), " from orders where true"));
-        if let Some(user_id) = filter.user_id {
-            sql.push(" and user_id = ").push_bind(user_id);
-        }
-        if let Some(status) = filter.status {
-            sql.push(" and status = ").push_bind(status.as_str());
-        }
-        if let Some(symbol) = &filter.symbol {
-            sql.push(" and symbol = ").push_bind(symbol.as_str().to_owned());
-        }
-        if let Some(portfolio_id) = filter.portfolio_id {
-            sql.push(" and portfolio_id = ").push_bind(portfolio_id);
-        }
-        if let Some(client_order_id) = &filter.client_order_id {
-            sql.push(" and client_order_id = ")
-                .push_bind(client_order_id.clone());
-        }
-        if let Some(from) = filter.created_from {
-            sql.push(" and created_at >= ").push_bind(row::at(from));
-        }
-        if let Some(before) = filter.created_before {
-            sql.push(" and created_at < ").push_bind(row::at(before));
-        }
-        if let Some(from) = filter.updated_from {
-            sql.push(" and updated_at >= ").push_bind(row::at(from));
-        }
+        let mut sql = conditions(filter);
         if let Some(after) = after {
             sql.push(" and order_id < ").push_bind(after);
         }
@@ -165,6 +156,55 @@ impl Ledger {
             })
             .transpose()
     }
+}
+
+/// Each condition also in a form for which there is an index, so that the page is found without a pass over all orders. Only a
+/// symbol has none: one that nobody bought is looked for in every order of the user, or of all.
+fn conditions(filter: &OrderFilter) -> QueryBuilder<Postgres> {
+    let mut sql =
+        QueryBuilder::<Postgres>::new(concat!("select ", order_columns!(), " from orders where true"));
+    if let Some(user_id) = filter.user_id {
+        sql.push(" and user_id = ").push_bind(user_id);
+    }
+    if let Some(status) = filter.status {
+        // Written out: an index that holds some states only is of no use to a plan for any state.
+        sql.push(format_args!(" and status = '{}'", status.as_str()));
+    }
+    if let Some(symbol) = &filter.symbol {
+        sql.push(" and symbol = ").push_bind(symbol.as_str().to_owned());
+    }
+    if let Some(portfolio_id) = filter.portfolio_id {
+        sql.push(" and portfolio_id = ").push_bind(portfolio_id);
+        if filter.user_id.is_none() {
+            sql.push(" and user_id in (select p.user_id from portfolios p where p.portfolio_id = ")
+                .push_bind(portfolio_id)
+                .push(")");
+        }
+    }
+    if let Some(client_order_id) = &filter.client_order_id {
+        sql.push(" and client_order_id = ")
+            .push_bind(client_order_id.clone());
+    }
+    if let Some(from) = filter.created_from {
+        sql.push(" and created_at >= ").push_bind(row::at(from));
+        sql.push(" and order_id >= ")
+            .push_bind(first_id_of(from.as_millisecond() - ID_SLACK_MILLIS));
+    }
+    if let Some(before) = filter.created_before {
+        sql.push(" and created_at < ").push_bind(row::at(before));
+        sql.push(" and order_id < ")
+            .push_bind(first_id_of(before.as_millisecond() + ID_SLACK_MILLIS));
+    }
+    if let Some(from) = filter.updated_from {
+        // An order was last changed when its latest event was.
+        sql.push(" and updated_at >= ").push_bind(row::at(from));
+        sql.push(
+            " and (user_id, order_id) in (select e.user_id, e.order_id from order_events e where e.at >= ",
+        )
+        .push_bind(row::at(from))
+        .push(")");
+    }
+    sql
 }
 
 /// The stored answer of an order, absent while it is at the vendor.

@@ -8,6 +8,7 @@ mod distribute;
 mod growth;
 mod interleavings;
 mod keys;
+mod lists;
 mod orders;
 mod outage;
 mod outlook;

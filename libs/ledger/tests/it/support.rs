@@ -1,18 +1,23 @@
 //! A fresh database with the schema, a user, and orders in one line.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use fuse_domain::{Fill, OrderRequest, Outcome, Price, Quantity, QuoteUsed, Side, Symbol};
 use fuse_harness::postgres::{Postgres, as_service};
+use fuse_harness::wait;
 use fuse_ledger::{
     Decision, IdempotencyKey, Ledger, Order, Placed, Settle, Settled, StoredAnswer, SubmitOrder,
+    first_order_id,
 };
 use fuse_platform::config::DatabaseConfig;
 use fuse_platform::{Metrics, Secret};
 use jiff::Timestamp;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
+
+const SESSIONS_END: Duration = Duration::from_secs(20);
 
 /// A ledger on its own database, as the services' role, with one user.
 pub struct Fixture {
@@ -89,11 +94,18 @@ async fn by_hand_at(url: &str, sql: &str) -> Result<Result<(), String>> {
     Ok(outcome.map(drop).map_err(|error| error.to_string()))
 }
 
+/// An id as the service would have made it then; later ones of the same moment sort after it.
+pub fn order_id(at: Timestamp) -> Uuid {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    Uuid::from_u128(first_order_id(at).as_u128() | u128::from(number))
+}
+
 impl Fixture {
     /// An accepted order for `quantity` at `limit_price`, under the given key.
     pub fn submit(&self, key: &str, request: OrderRequest, when: &str) -> SubmitOrder {
         SubmitOrder {
-            id: Uuid::now_v7(),
+            id: order_id(at(when)),
             user_id: self.user,
             portfolio_id: None,
             key: IdempotencyKey::parse(key).expect("a key written in a test"),
@@ -153,6 +165,19 @@ impl Fixture {
     pub async fn order(&self, id: Uuid) -> Result<Order> {
         let found = self.ledger.order(Some(self.user), id).await?;
         found.context("no such order")
+    }
+
+    /// Ends all sessions of the ledger and opens others, with new metrics.
+    pub async fn reopen(&mut self) -> Result<()> {
+        self.ledger.close().await;
+        let sessions = "select count(*)::text from pg_stat_activity where datname = current_database() and application_name = 'fuse'";
+        wait::until_async("the ledger's sessions to end", SESSIONS_END, || async {
+            (self.text(sessions).await.ok()? == "0").then_some(())
+        })
+        .await?;
+        self.metrics = Metrics::new();
+        self.ledger = Ledger::new(&config(&as_service(&self.url)), &self.metrics)?;
+        Ok(())
     }
 
     /// A connection of its own as the owner of the tables, for hand-written SQL.

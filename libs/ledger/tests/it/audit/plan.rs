@@ -1,20 +1,13 @@
 //! How the chain is read: what it costs must grow with the events that are read, not with the orders that are there.
 
-use std::time::Duration;
-
 use anyhow::Result;
-use fuse_harness::postgres::as_service;
-use fuse_harness::wait;
-use fuse_ledger::Ledger;
-use fuse_platform::Metrics;
 
 use super::{tamper, until_chained, verify};
-use crate::support::{Fixture, at, config, fill, fixture, request};
+use crate::support::{Fixture, at, fill, fixture, request};
 
 /// Enough for a join of all orders with their events to be planned as a pass over both.
 const ORDERS: i64 = 5000;
 const EVENTS: i64 = 2 * ORDERS;
-const SOON: Duration = Duration::from_secs(20);
 
 /// Failed orders: nothing else has to agree with them.
 async fn history() -> Result<Fixture> {
@@ -69,16 +62,9 @@ impl Reads {
     }
 }
 
-/// A session tells what it has read when it ends, at the latest; so all of ours end, and others are opened.
+/// A session tells what it has read when it ends, at the latest.
 async fn reads(fixture: &mut Fixture) -> Result<Reads> {
-    fixture.ledger.close().await;
-    let sessions = "select count(*)::text from pg_stat_activity where datname = current_database() and application_name = 'fuse'";
-    wait::until_async("the ledger's sessions to end", SOON, || async {
-        (fixture.text(sessions).await.ok()? == "0").then_some(())
-    })
-    .await?;
-    fixture.metrics = Metrics::new();
-    fixture.ledger = Ledger::new(&config(&as_service(&fixture.url)), &fixture.metrics)?;
+    fixture.reopen().await?;
     let found = fixture
         .text("select concat_ws(' ', seq_tup_read, idx_scan, idx_tup_fetch) from pg_stat_user_tables where relname = 'orders'")
         .await?;
