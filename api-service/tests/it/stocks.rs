@@ -320,10 +320,11 @@ async fn before_the_first_crawl_there_is_a_503_and_then_a_200() -> Result<()> {
         ..Setup::default()
     })
     .await?;
-    assert!(
-        world.api.is_ready().await,
-        "no prices are no reason to be unready"
-    );
+    // No prices are no reason to be unready, once they were looked for.
+    wait::until_async("readiness", PATIENCE, || async {
+        world.api.is_ready().await.then_some(())
+    })
+    .await?;
     let symbol = world.symbol();
     world
         .get("/v1/stocks")
