@@ -105,7 +105,9 @@ impl Ledger {
         // Ids are UUIDv7, so they sort by time; one more than asked for tells whether a page follows.
         sql.push(" order by order_id desc limit ")
             .push_bind(i64::from(limit) + 1);
-        let rows = self.read("orders", sql.build()).await?;
+        // Planned for these very values: whether few or many orders have changed since decides which index serves.
+        let query = sql.build().persistent(filter.updated_from.is_none());
+        let rows = self.read("orders", query).await?;
         let mut items = rows.iter().map(order_from).collect::<Result<Vec<_>, _>>()?;
         let more = items.len() > usize::from(limit);
         items.truncate(usize::from(limit));
@@ -176,9 +178,10 @@ fn conditions(filter: &OrderFilter) -> QueryBuilder<Postgres> {
     if let Some(portfolio_id) = filter.portfolio_id {
         sql.push(" and portfolio_id = ").push_bind(portfolio_id);
         if filter.user_id.is_none() {
-            sql.push(" and user_id in (select p.user_id from portfolios p where p.portfolio_id = ")
+            // Of one owner, whom the index of portfolios knows; a list over all users would be looked through instead.
+            sql.push(" and user_id = (select p.user_id from portfolios p where p.portfolio_id = ")
                 .push_bind(portfolio_id)
-                .push(")");
+                .push(" limit 1)");
         }
     }
     if let Some(client_order_id) = &filter.client_order_id {

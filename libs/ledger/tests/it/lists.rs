@@ -15,6 +15,8 @@ const BEGIN: &str = "2026-03-02T00:00:00Z";
 const MIDDLE: &str = "2026-03-09T00:00:00Z";
 const LAST: &str = "2026-03-15T21:20:00Z";
 const LIMIT: u16 = 50;
+/// More often than a session plans a statement anew before it may keep one plan for all values.
+const TIMES: i64 = 12;
 
 /// Filled orders of some users, whose ids are of the time when they were placed. No holdings: nobody looks at them here.
 async fn history() -> Result<Fixture> {
@@ -144,10 +146,12 @@ async fn no_page_looks_at_all_orders() -> Result<()> {
     ];
     for (name, filter, expected) in lists {
         let before = looked_at(&mut fixture).await?;
-        let page = fixture.ledger.orders(&filter, None, LIMIT).await?;
-        assert_eq!(page.items.len(), expected, "{name}");
-        let rows = looked_at(&mut fixture).await? - before;
-        assert!(rows <= 4 * i64::from(LIMIT), "{name}: {rows} rows");
+        for _ in 0..TIMES {
+            let page = fixture.ledger.orders(&filter, None, LIMIT).await?;
+            assert_eq!(page.items.len(), expected, "{name}");
+        }
+        let rows = (looked_at(&mut fixture).await? - before) / TIMES;
+        assert!(rows <= 4 * i64::from(LIMIT), "{name}: {rows} rows a page");
     }
     Ok(())
 }
