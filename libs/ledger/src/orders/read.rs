@@ -160,8 +160,8 @@ impl Ledger {
     }
 }
 
-/// Each condition also in a form for which there is an index, so that the page is found without a pass over all orders. Only a
-/// symbol has none: one that nobody bought is looked for in every order of the user, or of all.
+/// Each condition also in a form for which there is an index, so that the page is found without a pass over all orders. A symbol
+/// has none: one that nobody bought is looked for in every order of the user, or of all.
 fn conditions(filter: &OrderFilter) -> QueryBuilder<Postgres> {
     let mut sql =
         QueryBuilder::<Postgres>::new(concat!("select ", order_columns!(), " from orders where true"));
